@@ -1,0 +1,3 @@
+//! The shim: owns one container's stdio, logs and exit.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The engine daemon.
+
+fn main() {}

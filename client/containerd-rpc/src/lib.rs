@@ -1,0 +1,1 @@
+//! The channel to containerd: services, typed errors, retries.

@@ -1,0 +1,1 @@
+//! Client of the Docker Engine API: connections, negotiation, hijacked streams, contexts.

@@ -1,0 +1,1 @@
+//! ferryd: containers' lifecycle, events, exec, logs, HTTP, and the glue.

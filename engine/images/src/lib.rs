@@ -1,0 +1,1 @@
+//! Image names and ids, chains of layers, snapshots of containers.

@@ -1,0 +1,1 @@
+//! Sandboxes, endpoints, networks: links, addresses and firewall through netlink.

@@ -1,0 +1,1 @@
+//! Pure: container record and host facts to StartPlan and OCI spec.

@@ -1,0 +1,1 @@
+//! containerd's gRPC services and messages, events and filters.

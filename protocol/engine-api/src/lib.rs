@@ -1,0 +1,1 @@
+//! Docker Engine API: every type declared once, versions, route table, error body.

@@ -1,0 +1,1 @@
+//! OCI types: digests, references, descriptors, image and runtime specification.

@@ -1,0 +1,1 @@
+//! OCI bundle to process: the library of ferry-runc.

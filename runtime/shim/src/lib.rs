@@ -1,0 +1,1 @@
+//! One poll loop that owns a container's stdio, logs and exit.

@@ -1,0 +1,1 @@
+//! Records that survive: an append journal in front of redb.

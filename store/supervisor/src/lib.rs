@@ -1,0 +1,1 @@
+//! ferry-containerd: content, images, snapshots, leases, tasks, transfer.

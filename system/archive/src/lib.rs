@@ -1,0 +1,1 @@
+//! tar, gzip and zstd, in and out: bounded, whiteouts, deterministic diffs.

@@ -1,0 +1,1 @@
+//! Seam suites: each part against the real programs.

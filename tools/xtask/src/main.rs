@@ -1,0 +1,3 @@
+//! Project chores: setup, test, bench, tidy, dist.
+
+fn main() {}
