@@ -1,1 +1,3 @@
 //! OCI types: digests, references, descriptors, image and runtime specification.
+
+pub mod runtime;
