@@ -1,1 +1,34 @@
 //! containerd's gRPC services and messages, events and filters.
+//!
+//! Clients and servers are generated from `proto/`; beside them stand what every
+//! user needs: [`any`] (packing), [`filter`] (containerd's filter language),
+//! [`time`] and the names of metadata keys. No socket is opened here.
+
+pub mod any;
+pub mod filter;
+pub mod time;
+
+#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::nursery, unused_qualifications)]
+#[allow(unreachable_pub)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/all.rs"));
+}
+
+pub use generated::containerd::events;
+pub use generated::containerd::runc::v1 as runc_options;
+pub use generated::containerd::services;
+pub use generated::containerd::types;
+pub use generated::containerd::types::transfer as transfer_types;
+pub use generated::containerd::v1::types as task_types;
+pub use generated::google::rpc;
+pub use generated::grpc::health::v1 as health;
+pub use generated::runtimeoptions::v1 as runtime_options;
+pub use prost;
+pub use prost_types;
+
+/// gRPC metadata key that names the namespace of a call.
+pub const NAMESPACE_KEY: &str = "containerd-namespace";
+/// gRPC metadata key that names the lease of a call.
+pub const LEASE_KEY: &str = "containerd-lease";
+/// Longest message on containerd's socket, in bytes.
+pub const MAX_MESSAGE: usize = 16 << 20;
