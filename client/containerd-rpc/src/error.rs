@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn codes_become_kinds_and_messages_stay() {
-        let error = RpcError::from(Status::not_found("container \"x\" in namespace \"moby\": not found"));
+        let error =
+            RpcError::from(Status::not_found("container \"x\" in namespace \"moby\": not found"));
         assert!(error.is_not_found());
         assert_eq!(error.to_string(), "container \"x\" in namespace \"moby\": not found");
         assert!(RpcError::absent_is_fine(Err(error)).is_ok());
@@ -100,7 +101,11 @@ mod tests {
 
     #[test]
     fn a_broken_connection_is_an_unknown_outcome() {
-        for status in [Status::unavailable("x"), Status::unknown("transport error"), Status::deadline_exceeded("x")] {
+        for status in [
+            Status::unavailable("x"),
+            Status::unknown("transport error"),
+            Status::deadline_exceeded("x"),
+        ] {
             assert!(RpcError::from(status).is_unknown_outcome());
         }
         assert!(!RpcError::from(Status::unknown("runc failed")).is_unknown_outcome());
