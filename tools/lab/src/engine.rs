@@ -1,0 +1,239 @@
+//! An engine under test: a stock dockerd or a ferryd, and the clients that drive it.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::process::{Finished, Program, finish, wait_until};
+use crate::{Netns, Scratch, busybox_archive, ours, ours_folder, peer, peers_folder};
+
+/// Which engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The stock dockerd of the peers.
+    Dockerd,
+    /// Our ferryd.
+    Ferryd,
+}
+
+/// A running engine with state, socket and network namespace of its own. On drop its
+/// containers are removed and its daemons ended.
+pub struct Engine {
+    kind: Kind,
+    program: Program,
+    words: Vec<String>,
+    scratch: Scratch,
+    netns: Netns,
+}
+
+impl Engine {
+    /// Starts one with `extra` daemon flags and loads the busybox image.
+    pub fn start(kind: Kind, extra: &[&str]) -> Result<Engine> {
+        let engine = Engine::start_empty(kind, extra)?;
+        let archive = busybox_archive(engine.scratch.path())?;
+        engine.stock_cli(&["load", "-i", &archive.display().to_string()])?.success()?;
+        Ok(engine)
+    }
+
+    /// Starts one without any image.
+    pub fn start_empty(kind: Kind, extra: &[&str]) -> Result<Engine> {
+        let scratch = Scratch::new(match kind {
+            Kind::Dockerd => "d",
+            Kind::Ferryd => "f",
+        })?;
+        let netns = Netns::new()?;
+        let words = daemon_words(kind, &scratch, &netns, extra)?;
+        let program = Program::start(&words, &search_path(), &scratch.join("log"))?;
+        let mut engine = Engine { kind, program, words, scratch, netns };
+        engine.wait_ready()?;
+        Ok(engine)
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let (socket, program) = (self.scratch.join("s"), &mut self.program);
+        wait_until("the engine's socket", Duration::from_secs(60), || {
+            UnixStream::connect(&socket).is_ok() || !program.running()
+        })?;
+        anyhow::ensure!(self.program.running(), "the engine ended:\n{}", self.log());
+        Ok(())
+    }
+
+    /// Which engine this is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The daemon's process id.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
+    /// Its folder: `s` is the socket, `data` and `exec` the roots, `log` the output.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// Its network namespace.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// What the daemon printed so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.scratch.join("log")).unwrap_or_default()
+    }
+
+    /// The endpoint, as `-H` takes it.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.scratch.join("s").display())
+    }
+
+    /// Process ids of the containerd that belongs to this engine.
+    pub fn supervisor_pids(&self) -> Vec<u32> {
+        let mark = self.scratch.path().display().to_string();
+        processes(&|line| {
+            line.contains(&mark)
+                && line.split(' ').next().is_some_and(|p| p.ends_with("containerd"))
+        })
+    }
+
+    /// Process ids of the shims that belong to this engine.
+    pub fn shim_pids(&self) -> Vec<u32> {
+        let mark = self.scratch.path().display().to_string();
+        processes(&|line| {
+            line.contains(&mark)
+                && line.split(' ').next().is_some_and(|p| p.contains("containerd-shim"))
+        })
+    }
+
+    /// Kills the daemon (not its containerd) without warning.
+    pub fn kill(&mut self) {
+        self.program.kill();
+    }
+
+    /// Starts the daemon again on the same state.
+    pub fn restart(&mut self) -> Result<()> {
+        fs::remove_file(self.scratch.join("pid")).ok();
+        self.program = Program::start(&self.words, &search_path(), &self.scratch.join("log"))?;
+        self.wait_ready()
+    }
+
+    /// Runs the stock docker CLI against it.
+    pub fn stock_cli(&self, args: &[&str]) -> Result<Finished> {
+        self.cli(&self.stock_cli_path()?, args)
+    }
+
+    /// The stock docker CLI itself, for benches that start it directly.
+    pub fn stock_cli_path(&self) -> Result<PathBuf> {
+        stock_cli().context("the docker CLI is not installed")
+    }
+
+    /// Runs `ferry` against it.
+    pub fn ferry(&self, args: &[&str]) -> Result<Finished> {
+        self.cli(&ours("ferry").context("ferry is not built")?, args)
+    }
+
+    /// Runs a client program against it, without standard input.
+    pub fn cli(&self, program: &Path, args: &[&str]) -> Result<Finished> {
+        let mut command = self.client(program);
+        finish(command.args(args).stdin(Stdio::null()))
+    }
+
+    /// A client command to which the caller adds words and standard streams.
+    pub fn client(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env("DOCKER_HOST", self.host()).env("DOCKER_CONFIG", self.scratch.join("config"));
+        command.env_remove("DOCKER_CONTEXT");
+        command
+    }
+}
+
+impl Engine {
+    fn remove_containers(&self) {
+        let Ok(list) = self.stock_cli(&["ps", "-aq"]) else { return };
+        let ids: Vec<&str> = list.stdout.split_whitespace().collect();
+        if !ids.is_empty() {
+            self.stock_cli(&[&["rm", "-fv"], ids.as_slice()].concat()).ok();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.program.running() || self.restart().is_ok() {
+            self.remove_containers();
+        }
+        self.program.stop(Duration::from_secs(20));
+        for pid in self.supervisor_pids().into_iter().chain(self.shim_pids()) {
+            crate::run("kill", ["-KILL", &pid.to_string()]).ok();
+        }
+    }
+}
+
+fn daemon_words(
+    kind: Kind,
+    scratch: &Scratch,
+    netns: &Netns,
+    extra: &[&str],
+) -> Result<Vec<String>> {
+    let program = match kind {
+        Kind::Dockerd => peer("dockerd").context("dockerd is not installed")?,
+        Kind::Ferryd => ours("ferryd").context("ferryd is not built")?,
+    };
+    let at = |name: &str| scratch.join(name).display().to_string();
+    let config = at("daemon.json");
+    if !Path::new(&config).exists() {
+        fs::write(&config, "{}")?;
+    }
+    let mut words = netns.enter();
+    words.push(program.display().to_string());
+    for (flag, value) in [
+        ("--config-file", config),
+        ("--data-root", at("data")),
+        ("--exec-root", at("exec")),
+        ("--pidfile", at("pid")),
+        ("--host", format!("unix://{}", at("s"))),
+    ] {
+        words.extend([flag.to_owned(), value]);
+    }
+    if kind == Kind::Dockerd {
+        let init = peers_folder().join("docker-init").display().to_string();
+        let proxy = peers_folder().join("docker-proxy").display().to_string();
+        words.extend(["--init-path".to_owned(), init, "--userland-proxy-path".to_owned(), proxy]);
+    }
+    words.extend(extra.iter().map(|word| (*word).to_owned()));
+    Ok(words)
+}
+
+/// The stock CLI: a statically linked one where the machine has it, since the peers'
+/// dynamic one costs 45 ms more on every command.
+fn stock_cli() -> Option<PathBuf> {
+    let system = Path::new("/usr/bin/docker");
+    let is_static = crate::run("ldd", [system]).is_ok_and(|said| said.code != 0);
+    if system.is_file() && is_static { Some(system.to_owned()) } else { peer("docker") }
+}
+
+/// PATH for daemons: ours, then the peers', then the system's.
+pub(crate) fn search_path() -> String {
+    let system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    format!("{}:{}:{system}", ours_folder().display(), peers_folder().display())
+}
+
+fn processes(wanted: &dyn Fn(&str) -> bool) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if !line.is_empty() && wanted(&line) {
+            found.push(pid);
+        }
+    }
+    found
+}

@@ -1,0 +1,79 @@
+//! The image that tests and benches use: static busybox, one layer, made on the spot.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::process::run;
+
+/// Fills `folder` with a root file system of static busybox.
+pub fn busybox_rootfs(folder: &Path) -> Result<()> {
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"]
+        .iter()
+        .map(Path::new)
+        .find(|path| path.is_file())
+        .context("no busybox: install busybox-static")?;
+    for name in ["bin", "dev", "etc", "proc", "sys", "tmp", "root", "var/www"] {
+        fs::create_dir_all(folder.join(name))?;
+    }
+    fs::copy(busybox, folder.join("bin/busybox"))?;
+    for applet in run(busybox, ["--list"])?.success()?.lines().filter(|name| *name != "busybox") {
+        symlink("busybox", folder.join("bin").join(applet)).ok();
+    }
+    fs::write(
+        folder.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    )?;
+    fs::write(folder.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
+    run("chmod", ["1777".as_ref(), folder.join("tmp").as_os_str()])?.success()?;
+    Ok(())
+}
+
+/// Writes `busybox.tar`, a docker archive of the image `busybox:latest`, into `folder`.
+pub fn busybox_archive(folder: &Path) -> Result<PathBuf> {
+    let rootfs = folder.join("busybox-rootfs");
+    busybox_rootfs(&rootfs)?;
+    let layer = folder.join("layer.tar");
+    let tar = ["--numeric-owner", "--owner=0", "--group=0", "--mtime=@0", "--sort=name", "-C"];
+    let files = [rootfs.as_os_str(), "-cf".as_ref(), layer.as_os_str(), ".".as_ref()];
+    run("tar", tar.iter().map(AsRef::as_ref).chain(files))?.success()?;
+    let diff_id = hex(&Sha256::digest(fs::read(&layer)?));
+    let config = json!({
+        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+        "os": "linux",
+        "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff_id}")]},
+        "history": [{"created_by": "busybox-static"}],
+    });
+    let member = format!("{diff_id}/layer.tar");
+    let manifest =
+        json!([{"Config": "config.json", "RepoTags": ["busybox:latest"], "Layers": [member]}]);
+    let archive = folder.join("busybox.tar");
+    let mut out = tar::Builder::new(File::create(&archive)?);
+    append(&mut out, "manifest.json", manifest.to_string().as_bytes())?;
+    append(&mut out, "config.json", config.to_string().as_bytes())?;
+    append(&mut out, &member, &fs::read(&layer)?)?;
+    out.finish()?;
+    fs::remove_file(layer)?;
+    Ok(archive)
+}
+
+fn append(out: &mut tar::Builder<File>, name: &str, data: &[u8]) -> Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(data.len() as u64);
+    header.set_mode(0o644);
+    out.append_data(&mut header, name, data)?;
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,110 @@
+//! Programs: one that runs to its end, and one that stays.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// What a finished program left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// The command line, for messages.
+    pub line: String,
+    /// Exit status; 128 + signal when killed.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Standard output of a program that must have succeeded.
+    pub fn success(self) -> Result<String> {
+        if self.code == 0 {
+            return Ok(self.stdout);
+        }
+        bail!("{}: exit status {}\n{}{}", self.line, self.code, self.stdout, self.stderr)
+    }
+}
+
+/// Runs a program to its end, without standard input.
+pub fn run<S: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    args: impl IntoIterator<Item = S>,
+) -> Result<Finished> {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null());
+    finish(&mut command)
+}
+
+pub(crate) fn finish(command: &mut Command) -> Result<Finished> {
+    use std::os::unix::process::ExitStatusExt;
+    let line = format!("{command:?}").replace('"', "");
+    let out = command.output().with_context(|| format!("cannot start {line}"))?;
+    Ok(Finished {
+        line,
+        code: out.status.code().unwrap_or_else(|| 128 + out.status.signal().unwrap_or(0)),
+        stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+    })
+}
+
+/// Asks until the answer is yes; for readiness of programs that announce none.
+pub fn wait_until(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
+    let end = Instant::now() + limit;
+    while !ready() {
+        if Instant::now() > end {
+            bail!("{what}: not within {} s", limit.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// A program that stays in the background, in a session of its own, its output in a file.
+pub struct Program {
+    child: Child,
+}
+
+impl Program {
+    /// Starts `words`; output is appended to `log`.
+    pub fn start(words: &[String], path: &str, log: &Path) -> Result<Program> {
+        let out = File::options().create(true).append(true).open(log)?;
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env("PATH", path).stdin(Stdio::null());
+        command.stdout(out.try_clone()?).stderr(out).process_group(0);
+        Ok(Program {
+            child: command.spawn().with_context(|| format!("cannot start {}", words[0]))?,
+        })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    pub fn running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Kills it without warning and reaps it.
+    pub fn kill(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
+    /// Asks it to end (SIGTERM), kills it after `limit`.
+    pub fn stop(&mut self, limit: Duration) {
+        run("kill", ["-TERM", &self.pid().to_string()]).ok();
+        let ended = wait_until("end", limit, || !self.running());
+        if ended.is_err() {
+            self.kill();
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The runtime alone: `run /bin/true` with the spec that a docker daemon writes, started
+//! directly, beside the kernel's own price of the same container.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use lab::{Engine, Kind, Scratch, busybox_rootfs, ours, peer};
+use serde_json::Value;
+
+use super::engine::use_dist_programs;
+use super::floor;
+use super::measure::{Case, compare_both};
+
+const RUNS: usize = 30;
+
+/// ferry-runc, a static crun, runc and the floor; on hybrid cgroups crun needs a mount
+/// namespace in which the v2 mount is hidden, so all run in one.
+pub fn run() -> Result<()> {
+    use_dist_programs()?;
+    let scratch = Scratch::new("bench")?;
+    let bundle = scratch.join("bundle");
+    busybox_rootfs(&bundle.join("rootfs"))?;
+    let spec = spec_of_a_docker_container()?;
+    fs::write(bundle.join("config.json"), serde_json::to_vec(&spec)?)?;
+    let floor = floor::build(scratch.path())?;
+    let rootfs = bundle.join("rootfs");
+    let mut cases = vec![Case::new(
+        "kernel floor",
+        &format!("{} {} /bin/true", floor.display(), rootfs.display()),
+    )];
+    let runtimes = [
+        ("ferry-runc", ours("ferry-runc")),
+        ("static crun", peer("crun-static")),
+        ("crun", peer("crun")),
+        ("runc", peer("runc")),
+    ];
+    for (name, program) in runtimes {
+        match program {
+            Some(program) => cases.push(case(name, &program, &scratch, &bundle)),
+            None => println!("SKIPPED: bench of {name}: not installed"),
+        }
+    }
+    cases.push(Case::new("the program alone", &rootfs.join("bin/true").display().to_string()));
+    hide_unified_cgroups()?;
+    compare_both("runtime: run /bin/true, docker's full default spec", RUNS, &cases)
+}
+
+fn case(name: &str, program: &Path, scratch: &Scratch, bundle: &Path) -> Case {
+    let state = scratch.join(&format!("state-{}", name.replace(' ', "-")));
+    let id = format!("bench-{}", name.replace(' ', "-"));
+    Case::new(
+        name,
+        &format!(
+            "{} --root {} run --bundle {} {id}",
+            program.display(),
+            state.display(),
+            bundle.display()
+        ),
+    )
+}
+
+/// Takes the spec that the real dockerd wrote and frees it from that daemon: a fresh
+/// network namespace, no hooks, no files of the daemon's, a cgroup of our own.
+fn spec_of_a_docker_container() -> Result<Value> {
+    let engine = Engine::start(Kind::Dockerd, &[])?;
+    let id = engine.stock_cli(&["run", "-d", "busybox", "sleep", "1000"])?.success()?;
+    let found = find(&engine.scratch().join("exec"), id.trim()).context("dockerd wrote no spec")?;
+    let mut spec: Value = serde_json::from_slice(&fs::read(found)?)?;
+    spec["process"]["args"] = serde_json::json!(["/bin/true"]);
+    spec["root"]["path"] = "rootfs".into();
+    spec["linux"]["cgroupsPath"] = "/ferry-bench/full".into();
+    spec.as_object_mut().context("spec")?.remove("hooks");
+    spec["process"].as_object_mut().context("process")?.remove("oomScoreAdj");
+    for namespace in spec["linux"]["namespaces"].as_array_mut().into_iter().flatten() {
+        namespace.as_object_mut().context("namespace")?.remove("path");
+    }
+    spec["mounts"].as_array_mut().context("mounts")?.retain(|mount| mount["type"] != "bind");
+    Ok(spec)
+}
+
+fn find(folder: &Path, id: &str) -> Option<std::path::PathBuf> {
+    for entry in fs::read_dir(folder).ok()?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if path.file_name().is_some_and(|name| name == id) && path.join("config.json").is_file()
+            {
+                return Some(path.join("config.json"));
+            }
+            if let Some(found) = find(&path, id) {
+                return Some(found);
+            }
+        }
+    }
+    None
+}
+
+/// Restarts this bench in a mount namespace without the hybrid hierarchy's v2 mount, once.
+fn hide_unified_cgroups() -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    if !Path::new("/sys/fs/cgroup/unified").is_dir() || std::env::var_os("FERRY_BENCH_V1").is_some()
+    {
+        return Ok(());
+    }
+    let this = std::env::current_exe()?;
+    let script = "umount /sys/fs/cgroup/unified; exec \"$@\"";
+    let mut again = std::process::Command::new("unshare");
+    again.args(["-m", "--propagation", "slave", "sh", "-c", script, "sh"]).arg(this);
+    again.args(["bench", "runtime"]).env("FERRY_BENCH_V1", "1");
+    again.env("FERRY_BIN", lab::ours_folder());
+    Err(again.exec()).context("unshare")
+}
