@@ -1,0 +1,146 @@
+//! What others have in nf_tables, as far as the network crate must know it: base chains at a hook
+//! and the rules of one chain. Nothing is changed here.
+
+use crate::netlink::message::{Attributes, F_ACK, F_DUMP};
+use crate::netlink::{Batch, Error, Socket};
+
+use super::{Family, GETCHAIN, GETRULE, GETTABLE, NEWCHAIN, NEWRULE, NEWTABLE, header};
+
+/// A chain at a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseChain {
+    /// The table's family.
+    pub family: Family,
+    /// The table's name.
+    pub table: String,
+    /// The chain's name.
+    pub name: String,
+    /// The hook's number.
+    pub hook: u32,
+    /// Its order.
+    pub priority: i32,
+    /// Whether packets that no rule judged are dropped.
+    pub drops: bool,
+}
+
+/// A rule, as far as recognising our own needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its handle within the table.
+    pub handle: u64,
+    /// For each comparison of a link's name: whether of the incoming link, and the bytes.
+    pub links: Vec<(bool, Vec<u8>)>,
+    /// Whether it ends in accept.
+    pub accepts: bool,
+}
+
+fn u64_of(attrs: Attributes<'_>, kind: u16) -> Option<u64> {
+    Some(u64::from_be_bytes(attrs.get(kind)?.try_into().ok()?))
+}
+
+/// The flags of a table; `None` when there is none of this name.
+pub fn table_flags(socket: &mut Socket, family: Family, table: &str) -> Result<Option<u32>, Error> {
+    let mut batch = Batch::default();
+    batch
+        .message(GETTABLE, F_ACK, format!("find table {table}"))
+        .fixed(&header(family.number()))
+        .text(1, table);
+    let mut flags = None;
+    let got = socket.get(batch, |h, body| {
+        if h.kind == NEWTABLE {
+            let attrs = Attributes::new(body.get(4..).unwrap_or(&[]));
+            flags = Some(attrs.be32(2).unwrap_or(0));
+        }
+    });
+    match got {
+        Ok(()) => Ok(flags),
+        Err(e) if e.errno() == Some(libc::ENOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// All chains at the hook with this number, of the families ip, ip6 and inet.
+pub fn base_chains(socket: &mut Socket, hook: u32) -> Result<Vec<BaseChain>, Error> {
+    socket.dump(
+        |batch| {
+            batch.message(GETCHAIN, F_DUMP, "dump of chains").fixed(&header(0));
+        },
+        |found: &mut Vec<BaseChain>, head, body| {
+            if head.kind == NEWCHAIN {
+                found.extend(parse_chain(body).filter(|c| c.hook == hook));
+            }
+        },
+    )
+}
+
+fn parse_chain(body: &[u8]) -> Option<BaseChain> {
+    let family = Family::from_number(*body.first()?)?;
+    let attrs = Attributes::new(body.get(4..)?);
+    let hook = attrs.nested(4)?;
+    Some(BaseChain {
+        family,
+        table: attrs.text(1)?.to_owned(),
+        name: attrs.text(3)?.to_owned(),
+        hook: hook.be32(1)?,
+        priority: hook.be32(2)? as i32,
+        drops: attrs.be32(5) == Some(0),
+    })
+}
+
+/// The rules of one chain, in order.
+pub fn rules(
+    socket: &mut Socket,
+    family: Family,
+    table: &str,
+    chain: &str,
+) -> Result<Vec<Rule>, Error> {
+    socket.dump(
+        |batch| {
+            batch
+                .message(GETRULE, F_DUMP, format!("dump of rules of {table} {chain}"))
+                .fixed(&header(family.number()))
+                .text(1, table)
+                .text(2, chain);
+        },
+        |found: &mut Vec<Rule>, head, body| {
+            if head.kind == NEWRULE {
+                let attrs = Attributes::new(body.get(4..).unwrap_or(&[]));
+                // Old kernels ignore the filter of a dump.
+                if attrs.text(1) == Some(table) && attrs.text(2) == Some(chain) {
+                    found.extend(parse_rule(attrs));
+                }
+            }
+        },
+    )
+}
+
+fn parse_rule(attrs: Attributes<'_>) -> Option<Rule> {
+    let mut rule = Rule { handle: u64_of(attrs, 3)?, links: Vec::new(), accepts: false };
+    let mut loaded = None;
+    for (_, element) in attrs.nested(4).into_iter().flatten() {
+        let element = Attributes::new(element);
+        let Some(data) = element.nested(2) else { continue };
+        match element.text(1) {
+            Some("meta") => {
+                loaded = match data.be32(2) {
+                    Some(6) => Some(true),
+                    Some(7) => Some(false),
+                    _ => None,
+                };
+            }
+            Some("cmp") => {
+                if let (Some(incoming), Some(bytes)) =
+                    (loaded.take(), data.nested(3).and_then(|d| d.get(1)))
+                {
+                    rule.links.push((incoming, bytes.to_vec()));
+                }
+            }
+            Some("immediate") => {
+                let verdict = data.nested(2).and_then(|d| d.nested(2)).and_then(|v| v.be32(1));
+                rule.accepts = verdict == Some(1);
+            }
+            _ => {}
+        }
+    }
+    Some(rule)
+}
