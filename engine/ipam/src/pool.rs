@@ -38,7 +38,8 @@ fn choose_in(pool: &PoolBase, used: &[Prefix]) -> Option<Prefix> {
     let v4 = pool.base.is_ipv4();
     let mut candidate = Prefix::containing(pool.base.network(), pool.size)?;
     loop {
-        let Some(hit) = used.iter().filter(|u| u.overlaps(&candidate)).max_by_key(|u| u.last_bits())
+        let Some(hit) =
+            used.iter().filter(|u| u.overlaps(&candidate)).max_by_key(|u| u.last_bits())
         else {
             return Some(candidate);
         };

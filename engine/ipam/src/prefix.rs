@@ -159,7 +159,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_prefix() {
-        for text in ["", "bad", "10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "::/129", "1.2.3/8", "1.2.3.4/+8"] {
+        for text in
+            ["", "bad", "10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "::/129", "1.2.3/8", "1.2.3.4/+8"]
+        {
             assert_eq!(text.parse::<Prefix>(), Err(InvalidPrefix), "{text}");
         }
     }

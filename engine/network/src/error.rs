@@ -78,7 +78,9 @@ pub enum Error {
     )]
     NoPool,
     /// Two bridge networks on one link.
-    #[error("cannot create network {0} ({2}): conflicts with network {1} ({2}): networks have same bridge name")]
+    #[error(
+        "cannot create network {0} ({2}): conflicts with network {1} ({2}): networks have same bridge name"
+    )]
     BridgeNameInUse(NetworkId, NetworkId, String),
     /// Removal while containers are connected.
     #[error("error while removing network: network {network} has active endpoints ({endpoints})")]
@@ -114,7 +116,9 @@ pub enum Error {
     #[error(transparent)]
     Exhausted(#[from] ipam::Exhausted),
     /// A published port that somebody holds.
-    #[error("driver failed programming external connectivity on endpoint {container} ({endpoint}): Bind for {address} failed: port is already allocated")]
+    #[error(
+        "driver failed programming external connectivity on endpoint {container} ({endpoint}): Bind for {address} failed: port is already allocated"
+    )]
     PortInUse {
         /// The container's name.
         container: String,
@@ -124,7 +128,9 @@ pub enum Error {
         address: String,
     },
     /// The kernel's limit of ports on one bridge.
-    #[error("network {network} is full: its bridge {bridge} already has {limit} ports, which is as many as the kernel allows; create a second network")]
+    #[error(
+        "network {network} is full: its bridge {bridge} already has {limit} ports, which is as many as the kernel allows; create a second network"
+    )]
     BridgeFull {
         /// The network's name.
         network: String,

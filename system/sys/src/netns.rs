@@ -57,10 +57,8 @@ impl<'a> Excursion<'a> {
 
 impl Drop for Excursion<'_> {
     fn drop(&mut self) {
-        let back = rustix::thread::move_into_link_name_space(
-            self.home,
-            Some(LinkNameSpaceType::Network),
-        );
+        let back =
+            rustix::thread::move_into_link_name_space(self.home, Some(LinkNameSpaceType::Network));
         if back.is_err() {
             std::process::abort();
         }

@@ -90,8 +90,9 @@ fn parse(attrs: Attributes<'_>) -> Flow {
         }
         if let Some(proto) = tuple.nested(CTA_TUPLE_PROTO) {
             flow.protocol = proto.get(CTA_PROTO_NUM).and_then(|b| b.first().copied()).unwrap_or(0);
-            flow.destination_port =
-                proto.get(CTA_PROTO_DST_PORT).and_then(|b| Some(u16::from_be_bytes(b.try_into().ok()?)));
+            flow.destination_port = proto
+                .get(CTA_PROTO_DST_PORT)
+                .and_then(|b| Some(u16::from_be_bytes(b.try_into().ok()?)));
         }
     }
     if let Some(ip) = attrs.nested(CTA_TUPLE_REPLY).and_then(|t| t.nested(CTA_TUPLE_IP)) {

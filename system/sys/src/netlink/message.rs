@@ -57,7 +57,12 @@ pub struct Batch {
 impl Batch {
     /// Starts a message of type `kind`; `about` names the object and what is attempted, for
     /// errors. Requests are always marked as such; `flags` adds to that.
-    pub fn message(&mut self, kind: u16, flags: u16, about: impl Into<String>) -> MessageBuilder<'_> {
+    pub fn message(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        about: impl Into<String>,
+    ) -> MessageBuilder<'_> {
         self.align();
         let start = self.bytes.len();
         self.parts.push((start, about.into()));
@@ -308,7 +313,8 @@ impl<'a> Iterator for Messages<'a> {
         let raw = self.0.get(..HEADER_LEN)?;
         let word = |at: usize| u32::from_ne_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
         let half = |at: usize| u16::from_ne_bytes([raw[at], raw[at + 1]]);
-        let header = Header { len: word(0), kind: half(4), flags: half(6), seq: word(8), port: word(12) };
+        let header =
+            Header { len: word(0), kind: half(4), flags: half(6), seq: word(8), port: word(12) };
         let len = header.len as usize;
         if len < HEADER_LEN || len > self.0.len() {
             self.0 = &[];

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use super::message::{
-    Attributes, Batch, F_ACK, F_DUMP, F_DUMP_INTR, Header, MSG_DONE, MSG_ERROR, MSG_OVERRUN, Messages,
+    Attributes, Batch, F_ACK, F_DUMP, F_DUMP_INTR, Header, MSG_DONE, MSG_ERROR, MSG_OVERRUN,
+    Messages,
 };
 
 /// The kernel's answers to one request fit in this; a dump comes in datagrams of at most 32 KiB.
@@ -100,9 +101,8 @@ impl Socket {
             Protocol::Netfilter => libc::NETLINK_NETFILTER,
         };
         // SAFETY: no pointers; the descriptor is checked before it is owned.
-        let raw = unsafe {
-            libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, family)
-        };
+        let raw =
+            unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, family) };
         if raw < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -159,7 +159,11 @@ impl Socket {
     }
 
     /// Sends one request that asks for an object (no dump) and hands every answer to `each`.
-    pub fn get(&mut self, mut batch: Batch, mut each: impl FnMut(Header, &[u8])) -> Result<(), Error> {
+    pub fn get(
+        &mut self,
+        mut batch: Batch,
+        mut each: impl FnMut(Header, &[u8]),
+    ) -> Result<(), Error> {
         let first = self.send(&mut batch)?;
         self.answers(batch.about(0), first, &mut each).map(|_| ())
     }
@@ -339,7 +343,13 @@ impl AsFd for Socket {
 fn set_option<T>(fd: i32, level: i32, name: i32, value: &T) -> io::Result<()> {
     // SAFETY: `value` is live and its true size is passed.
     let done = unsafe {
-        libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), size_of::<T>() as libc::socklen_t)
+        libc::setsockopt(
+            fd,
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
     };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
