@@ -63,7 +63,7 @@ id! {
 pub(crate) fn random_hex() -> crate::Result<String> {
     let mut bytes = [0u8; 32];
     getrandom::fill(&mut bytes)
-        .map_err(|e| crate::Error::kernel("random id", std::io::Error::other(e)))?;
+        .map_err(|e| crate::Error::kernel("random id", std::io::Error::other(e.to_string())))?;
     Ok(hex(&bytes))
 }
 
