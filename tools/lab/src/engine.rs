@@ -27,7 +27,7 @@ pub struct Engine {
     program: Program,
     words: Vec<String>,
     scratch: Scratch,
-    netns: Netns,
+    netns: Option<Netns>,
 }
 
 impl Engine {
@@ -41,12 +41,20 @@ impl Engine {
 
     /// Starts one without any image.
     pub fn start_empty(kind: Kind, extra: &[&str]) -> Result<Engine> {
+        Engine::start_in(kind, extra, Some(Netns::new()?))
+    }
+
+    /// Starts one in the host's network, for what must reach the world outside.
+    pub fn start_on_host_network(kind: Kind, extra: &[&str]) -> Result<Engine> {
+        Engine::start_in(kind, extra, None)
+    }
+
+    fn start_in(kind: Kind, extra: &[&str], netns: Option<Netns>) -> Result<Engine> {
         let scratch = Scratch::new(match kind {
             Kind::Dockerd => "d",
             Kind::Ferryd => "f",
         })?;
-        let netns = Netns::new()?;
-        let words = daemon_words(kind, &scratch, &netns, extra)?;
+        let words = daemon_words(kind, &scratch, netns.as_ref(), extra)?;
         let program = Program::start(&words, &search_path(), &scratch.join("log"))?;
         let mut engine = Engine { kind, program, words, scratch, netns };
         engine.wait_ready()?;
@@ -77,9 +85,9 @@ impl Engine {
         &self.scratch
     }
 
-    /// Its network namespace.
-    pub fn netns(&self) -> &Netns {
-        &self.netns
+    /// Its network namespace, when it is not the host's.
+    pub fn netns(&self) -> Option<&Netns> {
+        self.netns.as_ref()
     }
 
     /// What the daemon printed so far.
@@ -177,7 +185,7 @@ impl Drop for Engine {
 fn daemon_words(
     kind: Kind,
     scratch: &Scratch,
-    netns: &Netns,
+    netns: Option<&Netns>,
     extra: &[&str],
 ) -> Result<Vec<String>> {
     let program = match kind {
@@ -189,7 +197,7 @@ fn daemon_words(
     if !Path::new(&config).exists() {
         fs::write(&config, "{}")?;
     }
-    let mut words = netns.enter();
+    let mut words = netns.map(Netns::enter).unwrap_or_default();
     words.push(program.display().to_string());
     for (flag, value) in [
         ("--config-file", config),

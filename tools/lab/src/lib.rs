@@ -12,6 +12,7 @@ mod image;
 mod netns;
 mod process;
 mod scratch;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -22,6 +23,7 @@ pub use image::{busybox_archive, busybox_rootfs};
 pub use netns::Netns;
 pub use process::{Finished, Program, run, wait_until};
 pub use scratch::Scratch;
+pub use terminal::Terminal;
 
 /// The folder of the real programs: `$FERRY_PEERS`, else where `tools/lab/peers.sh` puts them.
 pub fn peers_folder() -> PathBuf {

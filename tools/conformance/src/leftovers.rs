@@ -1,0 +1,104 @@
+//! What a container may leave behind, counted before and after.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use lab::Engine;
+
+/// Mounts, links, cgroups, namespaces and files that belong to an engine's containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftovers {
+    mounts: BTreeSet<String>,
+    links: BTreeSet<String>,
+    cgroups: BTreeSet<String>,
+    state: BTreeSet<String>,
+    shims: usize,
+}
+
+impl Leftovers {
+    /// What is there now.
+    pub fn of(engine: &Engine) -> Leftovers {
+        Leftovers {
+            mounts: mounts(engine),
+            links: links(engine),
+            cgroups: cgroups(),
+            state: state(engine),
+            shims: engine.shim_pids().len(),
+        }
+    }
+
+    /// Waits (tear-down goes on after the reply) until nothing more is there than in
+    /// `self`; says what stayed.
+    pub fn assert_nothing_more(&self, engine: &Engine) {
+        let mut now = Leftovers::of(engine);
+        for _ in 0..500 {
+            if now.is_within(self) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            now = Leftovers::of(engine);
+        }
+        panic!("left behind:\n{now:#?}\nbefore:\n{self:#?}");
+    }
+
+    fn is_within(&self, before: &Leftovers) -> bool {
+        self.mounts.is_subset(&before.mounts)
+            && self.links.is_subset(&before.links)
+            && self.cgroups.is_subset(&before.cgroups)
+            && self.state.is_subset(&before.state)
+            && self.shims <= before.shims
+    }
+}
+
+fn mounts(engine: &Engine) -> BTreeSet<String> {
+    let points = engine.scratch().mounts().into_iter().map(|point| point.display().to_string());
+    // Pooled, unused network namespaces are pinned by design and bounded.
+    points.filter(|point| !point.contains("/pool")).collect()
+}
+
+fn links(engine: &Engine) -> BTreeSet<String> {
+    let Some(netns) = engine.netns() else { return BTreeSet::new() };
+    let text = netns.run("ip", &["-o", "link"]).unwrap_or_default();
+    text.lines()
+        .filter(|line| line.contains("veth"))
+        .filter_map(|line| line.split(": ").nth(1))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Cgroups named by a container's id, in every hierarchy.
+fn cgroups() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    walk(Path::new("/sys/fs/cgroup"), 4, &mut |path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.len() >= 64 && name.bytes().filter(u8::is_ascii_hexdigit).count() >= 64 {
+            found.insert(path.display().to_string());
+        }
+    });
+    found
+}
+
+/// Files and folders below the engine's roots whose name is a container's id.
+fn state(engine: &Engine) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for root in ["exec", "data/containers"] {
+        walk(&engine.scratch().join(root), 7, &mut |path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+                found.insert(path.display().to_string());
+            }
+        });
+    }
+    found
+}
+
+fn walk(folder: &Path, depth: usize, see: &mut dyn FnMut(&Path)) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        see(&path);
+        if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            walk(&path, depth - 1, see);
+        }
+    }
+}

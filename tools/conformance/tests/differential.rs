@@ -1,0 +1,133 @@
+//! The same session, word for word, by the stock CLI and by `ferry`, on the stock dockerd
+//! and on ferryd: outputs and exit codes are equal but for ids and times.
+
+use lab::{Engine, Finished, Kind, ours};
+
+/// Every line is one command; the state that it leaves is what the next one finds.
+const SESSION: &[&str] = &[
+    "images",
+    "images -q --no-trunc",
+    "image inspect -f {{.Os}}/{{.Architecture}} busybox",
+    "history --format {{.CreatedBy}} busybox",
+    "tag busybox other:1",
+    "images --format {{.Repository}}:{{.Tag}}",
+    "rmi other:1",
+    "run --rm busybox echo hello",
+    "run --rm -e A=b --entrypoint env busybox",
+    "run --rm -w /tmp busybox pwd",
+    "run --rm -u nobody busybox id",
+    "run --rm --hostname h1 busybox hostname",
+    "run --rm busybox sh -c exit\\ 3",
+    "run --rm busybox nope",
+    "run --rm busybox /etc",
+    "run --rm -v /nope/x:relative busybox true",
+    "run --name c1 -d busybox sleep 1000",
+    "run --name c1 busybox true",
+    "ps",
+    "ps -q --no-trunc",
+    "ps --format {{.Names}}\\ {{.Image}}\\ {{.Command}}\\ {{.State}}",
+    "inspect -f {{.State.Status}}\\ {{.Config.Image}}\\ {{.HostConfig.NetworkMode}} c1",
+    "inspect -f {{json\\ .Config.Cmd}} c1",
+    "inspect nope",
+    "top c1 -o args",
+    "exec c1 echo in",
+    "exec c1 nope",
+    "exec -w /tmp -e X=y c1 sh -c pwd;echo\\ $X",
+    "exec nope true",
+    "pause c1",
+    "ps --format {{.Status}} --filter status=paused",
+    "exec c1 true",
+    "unpause c1",
+    "unpause c1",
+    "rename c1 c2",
+    "rename nope x",
+    "rm c2",
+    "stop -t 1 c2",
+    "start c2",
+    "restart -t 0 c2",
+    "kill c2",
+    "kill c2",
+    "wait c2",
+    "inspect -f {{.State.ExitCode}}\\ {{.State.Running}} c2",
+    "ps -a --format {{.Names}}\\ {{.State}}",
+    "rm c2",
+    "rm c2",
+    "create --name c3 busybox sh -c echo\\ one;echo\\ two\\ >&2",
+    "start -a c3",
+    "logs c3",
+    "logs --tail 1 c3",
+    "logs nope",
+    "container prune -f --filter label=none",
+    "rm -f c3",
+    "run --memory 3m busybox true",
+    "run --cpus abc busybox true",
+    "run --nope busybox",
+    "run",
+    "run -p abc busybox true",
+    "run --name a/b busybox true",
+    "run --network nope busybox true",
+    "run --restart always --rm busybox true",
+    "ps --filter nope=1",
+    "inspect --nope x",
+    "network ls --format {{.Name}}\\ {{.Driver}}",
+    "network inspect nope",
+    "run --pull never missing:1",
+    "image rm missing:1",
+    "tag missing:1 x",
+    "save missing:1 -o /dev/null",
+    "container ls -aq",
+];
+
+fn words(line: &str) -> Vec<String> {
+    let line = line.replace("\\ ", "\u{1}");
+    line.split(' ').map(|word| word.replace('\u{1}', " ")).collect()
+}
+
+fn play(engine: &Engine, with_ferry: bool) -> Vec<Finished> {
+    SESSION
+        .iter()
+        .map(|line| {
+            let words = words(line);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let done = if with_ferry { engine.ferry(&words) } else { engine.stock_cli(&words) };
+            done.unwrap()
+        })
+        .collect()
+}
+
+fn comparable(done: &Finished) -> (i32, String, String) {
+    let own_name = |text: &str| {
+        conformance::normal(text)
+            .replace("ferry: ", "docker: ")
+            .replace("ferry ", "docker ")
+            .replace("'ferry", "'docker")
+    };
+    (done.code, own_name(&done.stdout), own_name(&done.stderr))
+}
+
+fn compare(what: &str, reference: &[Finished], seen: &[Finished]) -> Vec<String> {
+    let mut different = Vec::new();
+    for ((line, reference), seen) in SESSION.iter().zip(reference).zip(seen) {
+        let (expected, got) = (comparable(reference), comparable(seen));
+        if expected != got {
+            different.push(format!("{what}: {line}\n  expected {expected:?}\n  got      {got:?}"));
+        }
+    }
+    different
+}
+
+#[test]
+fn the_same_session_reads_the_same_whoever_speaks_to_whom() {
+    lab::require!("dockerd", "docker", "containerd", "runc");
+    let dockerd = Engine::start(Kind::Dockerd, &[]).unwrap();
+    let reference = play(&dockerd, false);
+    let mut different = Vec::new();
+    if ours("ferry").is_some() {
+        different.extend(compare("ferry on dockerd", &reference, &play(&dockerd, true)));
+    }
+    drop(dockerd);
+    let ferryd = Engine::start(Kind::Ferryd, &[]).unwrap();
+    different.extend(compare("docker on ferryd", &reference, &play(&ferryd, false)));
+    different.extend(compare("ferry on ferryd", &reference, &play(&ferryd, true)));
+    assert!(different.is_empty(), "{} differences:\n{}", different.len(), different.join("\n"));
+}
