@@ -1,10 +1,16 @@
 //! The kernel: the only crate with unsafe code.
 
+pub mod bpf;
+pub mod clone;
 pub mod epoll;
+pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod ns;
+pub mod privilege;
 pub mod process;
 pub mod signal;
 pub mod spawn;
+pub mod tty;
 pub mod unix;
