@@ -1,0 +1,305 @@
+//! A container's folders in the hierarchies: made, joined, counted, frozen, emptied, removed.
+
+use crate::{Error, Stats, file, stats, v1, v2};
+use oci::runtime::Resources;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the freezer may take.
+const FREEZE_LIMIT: Duration = Duration::from_secs(2);
+/// How long a folder may stay busy after its last task has ended.
+const REMOVE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The cgroup of one container: a folder in each hierarchy, by name; the empty name is v2.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Cgroup {
+    /// Folder by hierarchy.
+    pub paths: BTreeMap<String, PathBuf>,
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(Errno) -> Error {
+    let path = path.to_owned();
+    move |errno| Error::Io { what, path, source: errno.into() }
+}
+
+impl Cgroup {
+    /// The v2 folder.
+    pub fn v2(&self) -> Option<&Path> {
+        self.paths.get("").map(PathBuf::as_path)
+    }
+
+    /// The v1 folders with their names.
+    pub fn v1(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.paths.iter().filter(|(n, _)| !n.is_empty()).map(|(n, p)| (n.as_str(), p.as_path()))
+    }
+
+    /// Whether v2 alone is in use.
+    pub fn is_unified(&self) -> bool {
+        self.v1().next().is_none()
+    }
+
+    /// The v1 folder of a controller.
+    pub fn controller(&self, name: &str) -> Option<&Path> {
+        self.v1().find(|(folder, _)| folder.split(',').any(|part| part == name)).map(|(_, p)| p)
+    }
+
+    /// Makes the folders, with their parents, fills `cpuset` and, on pure v2, enables the
+    /// controllers on the way down.
+    ///
+    /// # Errors
+    /// When a folder can't be made.
+    pub fn create(&self) -> Result<(), Error> {
+        for (name, path) in self.v1() {
+            make(path)?;
+            if name.split(',').any(|part| part == "cpuset") {
+                v1::inherit_cpuset(path)?;
+            }
+        }
+        if let Some(path) = self.v2() {
+            if self.is_unified() {
+                v2::create_enabled(path)?;
+            } else {
+                make(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets limits; `devices` says whether the device rules are among them (an update leaves them).
+    ///
+    /// # Errors
+    /// When the kernel refuses one.
+    pub fn apply(&self, resources: &Resources, devices: bool) -> Result<(), Error> {
+        match self.v2() {
+            Some(path) if self.is_unified() => v2::apply(path, resources, devices),
+            v2 => v1::apply(self, v2, resources, devices),
+        }
+    }
+
+    /// Opens the v2 folder for `CLONE_INTO_CGROUP`.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open_v2(&self) -> Result<Option<OwnedFd>, Error> {
+        let open = |path: &Path| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(path, flags, Mode::empty()).map_err(io_error("open", path))
+        };
+        self.v2().map(open).transpose()
+    }
+
+    /// Moves the calling, single-threaded process into the v1 folders (through `tasks`, which
+    /// needs no grace period), the freezer last.
+    ///
+    /// # Errors
+    /// When one refuses.
+    pub fn join_v1(&self) -> Result<(), Error> {
+        let (freezer, others): (Vec<_>, Vec<_>) = self.v1().partition(|(name, _)| *name == "freezer");
+        others.iter().chain(&freezer).try_for_each(|(_, path)| file::write(path, "tasks", "0"))
+    }
+
+    /// Moves the calling process into the v2 folder by writing `cgroup.procs`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn join_v2(&self) -> Result<(), Error> {
+        self.v2().map_or(Ok(()), |path| file::write(path, "cgroup.procs", "0"))
+    }
+
+    /// The same cgroup's child `name`, in the hierarchies `only` names (all when empty).
+    pub fn child(&self, name: &str, only: &[String]) -> Self {
+        let wanted = |folder: &str| {
+            only.is_empty() || only.iter().any(|o| folder.split(',').any(|part| part == o))
+        };
+        let join = |path: &PathBuf| path.join(name.trim_start_matches('/'));
+        let paths = self.paths.iter().map(|(folder, path)| {
+            (folder.clone(), if wanted(folder) { join(path) } else { path.clone() })
+        });
+        Self { paths: paths.collect() }
+    }
+
+    /// The hierarchy whose folder says most surely which tasks the container has.
+    fn census(&self) -> Option<&Path> {
+        if self.is_unified() { self.v2() } else {
+            ["devices", "freezer", "pids", "memory"]
+                .iter()
+                .find_map(|name| self.controller(name))
+                .or_else(|| self.v1().next().map(|(_, path)| path))
+        }
+    }
+
+    /// The processes in the cgroup and below it.
+    pub fn pids(&self) -> Vec<i32> {
+        let mut pids = Vec::new();
+        if let Some(path) = self.census() {
+            collect_pids(path, &mut pids, 0);
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// The processes in any of the hierarchies, for clean-up after a creation that broke off.
+    pub fn pids_anywhere(&self) -> Vec<i32> {
+        let mut pids = Vec::new();
+        for path in self.paths.values() {
+            collect_pids(path, &mut pids, 0);
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Whether the cgroup is frozen.
+    pub fn is_frozen(&self) -> bool {
+        if let Some(path) = self.controller("freezer") {
+            return file::read(path, "freezer.state").is_ok_and(|s| s.trim() != "THAWED");
+        }
+        self.v2().is_some_and(|path| file::number(path, "cgroup.freeze") == Some(1))
+    }
+
+    /// Freezes or thaws, and waits until it is so. The v1 state can't be polled by the kernel, so
+    /// this is the one place that sleeps, a millisecond at a time.
+    ///
+    /// # Errors
+    /// When there is no freezer, it refuses, or two seconds pass.
+    pub fn freeze(&self, frozen: bool) -> Result<(), Error> {
+        let deadline = Instant::now() + FREEZE_LIMIT;
+        let missing = Error::NoController { controller: "freezer", limit: "the frozen state" };
+        if let Some(path) = self.controller("freezer") {
+            let state = if frozen { "FROZEN" } else { "THAWED" };
+            loop {
+                file::write(path, "freezer.state", state)?;
+                if file::read(path, "freezer.state")?.trim() == state {
+                    return Ok(());
+                }
+                if Instant::now() > deadline {
+                    let _ = file::write(path, "freezer.state", "THAWED");
+                    return Err(Error::FreezeTimeout);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let path = self.v2().filter(|_| self.is_unified()).ok_or(missing)?;
+        file::write(path, "cgroup.freeze", if frozen { "1" } else { "0" })?;
+        let wanted = u64::from(frozen);
+        while !file::pairs(path, "cgroup.events").iter().any(|(k, v)| k == "frozen" && *v == wanted) {
+            if Instant::now() > deadline {
+                let _ = file::write(path, "cgroup.freeze", "0");
+                return Err(Error::FreezeTimeout);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Has the kernel kill everything in the cgroup (`cgroup.kill`, v2 of kernel 5.14); false when
+    /// it can't and the caller must.
+    pub fn kill_by_kernel(&self) -> bool {
+        self.is_unified() && self.v2().is_some_and(|p| file::write(p, "cgroup.kill", "1").is_ok())
+    }
+
+    /// Usage figures.
+    pub fn stats(&self) -> Stats {
+        stats::read(self)
+    }
+
+    /// How many times the OOM killer has struck here.
+    pub fn oom_kills(&self) -> u64 {
+        let count = |path: &Path, name: &str| {
+            file::pairs(path, name).iter().find(|(k, _)| k == "oom_kill").map_or(0, |(_, v)| *v)
+        };
+        match self.controller("memory") {
+            Some(path) => count(path, "memory.oom_control"),
+            None => self.v2().map_or(0, |path| count(path, "memory.events")),
+        }
+    }
+
+    /// Removes the folders and those below them. Tasks must have ended; what is still busy is tried
+    /// again for two seconds.
+    ///
+    /// # Errors
+    /// When a folder stays.
+    pub fn remove(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + REMOVE_LIMIT;
+        let mut first = None;
+        for path in self.paths.values() {
+            if let Err(error) = remove_tree(path, deadline, 0) {
+                first.get_or_insert(error);
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+}
+
+/// Makes a folder, its parents first only when they are missing. The folder may exist.
+pub(crate) fn make(path: &Path) -> Result<(), Error> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(Errno::NOENT) => {
+            let parent = path.parent().ok_or_else(|| io_error("mkdir", path)(Errno::NOENT))?;
+            make(parent)?;
+            match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => Ok(()),
+                Err(errno) => Err(io_error("mkdir", path)(errno)),
+            }
+        }
+        Err(errno) => Err(io_error("mkdir", path)(errno)),
+    }
+}
+
+/// Folders below a container's cgroup, as deep as a container could sensibly nest them.
+const DEPTH: usize = 32;
+
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(path) else { return Vec::new() };
+    entries
+        .filter_map(Result::ok)
+        .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+        .map(|e| e.path())
+        .collect()
+}
+
+fn collect_pids(path: &Path, into: &mut Vec<i32>, depth: usize) {
+    // A threaded v2 cgroup answers EOPNOTSUPP; its processes are listed by the domain above.
+    let text = file::read(path, "cgroup.procs").unwrap_or_default();
+    into.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+    if depth < DEPTH {
+        for child in folders(path) {
+            collect_pids(&child, into, depth + 1);
+        }
+    }
+}
+
+fn remove_tree(path: &Path, deadline: Instant, depth: usize) -> Result<(), Error> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match rustix::fs::rmdir(path) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY) if Instant::now() < deadline => {}
+            Err(errno) => return Err(io_error("rmdir", path)(errno)),
+        }
+        if depth < DEPTH {
+            for child in folders(path) {
+                remove_tree(&child, deadline, depth + 1)?;
+            }
+        }
+        match rustix::fs::rmdir(path) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(_) => std::thread::sleep(pause),
+        }
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::other(error)
+    }
+}
