@@ -225,11 +225,26 @@ mod tests {
             let (off, imm) = ((word >> 16) as i16, (word >> 32) as u32);
             at += 1;
             let jump = match op {
-                0x61 => { reg[dst] = context[off as usize / 4]; false }
-                0x54 => { reg[dst] &= imm; false }
-                0x74 => { reg[dst] >>= imm; false }
-                0xb7 => { reg[dst] = imm; false }
-                0xbc => { reg[dst] = reg[src]; false }
+                0x61 => {
+                    reg[dst] = context[off as usize / 4];
+                    false
+                }
+                0x54 => {
+                    reg[dst] &= imm;
+                    false
+                }
+                0x74 => {
+                    reg[dst] >>= imm;
+                    false
+                }
+                0xb7 => {
+                    reg[dst] = imm;
+                    false
+                }
+                0xbc => {
+                    reg[dst] = reg[src];
+                    false
+                }
                 0x55 => reg[dst] != imm,
                 0x15 => reg[dst] == imm,
                 0x95 => return reg[0] != 0,

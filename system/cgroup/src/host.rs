@@ -76,9 +76,8 @@ impl Host {
     pub fn cgroup(&self, path: &str, id: &str) -> Cgroup {
         let wanted = if path.is_empty() { id } else { path };
         let absolute = wanted.starts_with('/');
-        let clean: PathBuf = Path::new(wanted)
-            .components()
-            .fold(PathBuf::new(), |mut clean, part| {
+        let clean: PathBuf =
+            Path::new(wanted).components().fold(PathBuf::new(), |mut clean, part| {
                 match part {
                     Component::Normal(name) => clean.push(name),
                     Component::ParentDir => {

@@ -319,10 +319,11 @@ fn read_hugetlb(folder: &Path, suffix: &str, into: &mut BTreeMap<String, Hugetlb
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
         let Some(size) = name.to_str().and_then(|n| n.strip_prefix("hugetlb.")) else { continue };
-        let Some(size) = size.strip_suffix(suffix).and_then(|s| s.strip_suffix('.')) else { continue };
-        let number = |what: &str| {
-            file::number(folder, &format!("hugetlb.{size}.{what}")).unwrap_or(0)
+        let Some(size) = size.strip_suffix(suffix).and_then(|s| s.strip_suffix('.')) else {
+            continue;
         };
+        let number =
+            |what: &str| file::number(folder, &format!("hugetlb.{size}.{what}")).unwrap_or(0);
         if size.ends_with("rsvd") {
             continue;
         }
@@ -383,8 +384,7 @@ fn read_v2(folder: &Path) -> Stats {
                 "dios" => (false, "Discard"),
                 _ => continue,
             };
-            let list =
-                if bytes { &mut stats.blkio.bytes } else { &mut stats.blkio.operations };
+            let list = if bytes { &mut stats.blkio.bytes } else { &mut stats.blkio.operations };
             list.push(BlkioEntry { major, minor, op: op.into(), value });
         }
     }

@@ -100,7 +100,8 @@ impl Cgroup {
     /// # Errors
     /// When one refuses.
     pub fn join_v1(&self) -> Result<(), Error> {
-        let (freezer, others): (Vec<_>, Vec<_>) = self.v1().partition(|(name, _)| *name == "freezer");
+        let (freezer, others): (Vec<_>, Vec<_>) =
+            self.v1().partition(|(name, _)| *name == "freezer");
         others.iter().chain(&freezer).try_for_each(|(_, path)| file::write(path, "tasks", "0"))
     }
 
@@ -126,7 +127,9 @@ impl Cgroup {
 
     /// The hierarchy whose folder says most surely which tasks the container has.
     fn census(&self) -> Option<&Path> {
-        if self.is_unified() { self.v2() } else {
+        if self.is_unified() {
+            self.v2()
+        } else {
             ["devices", "freezer", "pids", "memory"]
                 .iter()
                 .find_map(|name| self.controller(name))
@@ -189,7 +192,8 @@ impl Cgroup {
         let path = self.v2().filter(|_| self.is_unified()).ok_or(missing)?;
         file::write(path, "cgroup.freeze", if frozen { "1" } else { "0" })?;
         let wanted = u64::from(frozen);
-        while !file::pairs(path, "cgroup.events").iter().any(|(k, v)| k == "frozen" && *v == wanted) {
+        while !file::pairs(path, "cgroup.events").iter().any(|(k, v)| k == "frozen" && *v == wanted)
+        {
             if Instant::now() > deadline {
                 let _ = file::write(path, "cgroup.freeze", "0");
                 return Err(Error::FreezeTimeout);

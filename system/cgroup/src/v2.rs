@@ -84,7 +84,9 @@ pub(crate) fn swap_only(swap: Option<i64>, limit: Option<i64>) -> Result<Option<
         (None, Some(-1)) => Ok(Some(-1)),
         (None, _) => Ok(None),
         (Some(-1), _) => Ok(Some(-1)),
-        (Some(_), None | Some(-1)) => Err(Error::Invalid("unable to set swap limit without memory limit".into())),
+        (Some(_), None | Some(-1)) => {
+            Err(Error::Invalid("unable to set swap limit without memory limit".into()))
+        }
         (Some(swap), Some(limit)) if limit < 0 || swap < 0 => {
             Err(Error::Invalid(format!("invalid memory limits {limit} and {swap}")))
         }
@@ -139,7 +141,9 @@ pub(crate) fn apply(folder: &Path, resources: &Resources, devices: bool) -> Resu
     }
     for (name, value) in &resources.unified {
         if name.contains('/') {
-            return Err(Error::Invalid(format!("unified resource {name:?} must be a file name (no slashes)")));
+            return Err(Error::Invalid(format!(
+                "unified resource {name:?} must be a file name (no slashes)"
+            )));
         }
         for line in value.lines() {
             file::write(folder, name, line)?;
@@ -211,8 +215,11 @@ fn apply_io(folder: &Path, block: &BlockIo) -> Result<(), Error> {
     }
     for device in &block.weight_device {
         let Some(weight) = device.weight else { continue };
-        let (name, weight) =
-            if bfq { ("io.bfq.weight", u64::from(weight)) } else { ("io.weight", io_weight(weight)) };
+        let (name, weight) = if bfq {
+            ("io.bfq.weight", u64::from(weight))
+        } else {
+            ("io.weight", io_weight(weight))
+        };
         file::write(folder, name, &format!("{}:{} {weight}", device.major, device.minor))?;
     }
     for (key, list) in [
@@ -232,7 +239,8 @@ fn apply_io(folder: &Path, block: &BlockIo) -> Result<(), Error> {
 /// Attaches the new device program before the old ones go, so that no moment is without one.
 fn apply_devices(folder: &Path, resources: &Resources) -> Result<(), Error> {
     let list = DeviceList::from_rules(&resources.devices)?;
-    let failed = |source| Error::Io { what: "attach device program to", path: folder.into(), source };
+    let failed =
+        |source| Error::Io { what: "attach device program to", path: folder.into(), source };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(folder, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
     let dir = std::os::fd::AsFd::as_fd(&dir);

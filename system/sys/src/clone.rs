@@ -179,8 +179,7 @@ pub fn execveat(file: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> io::
 pub fn cloexec_from(first: u32) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;
     // SAFETY: no memory is passed; nothing is closed now.
-    let got =
-        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    let got = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
     if got == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

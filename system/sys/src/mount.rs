@@ -33,8 +33,7 @@ pub fn open_beneath(
     flags: OFlags,
     same_mount: bool,
 ) -> io::Result<OwnedFd> {
-    let mut how =
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let mut how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     if same_mount {
         how |= ResolveFlags::NO_XDEV;
     }
@@ -201,13 +200,7 @@ pub fn superblock_is_read_only(file: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: `request` is a struct mnt_id_req of its first version; `answer` is live and its size
     // is passed.
     let got = unsafe {
-        libc::syscall(
-            SYS_STATMOUNT,
-            request.as_ptr(),
-            answer.as_mut_ptr(),
-            size_of_val(&answer),
-            0,
-        )
+        libc::syscall(SYS_STATMOUNT, request.as_ptr(), answer.as_mut_ptr(), size_of_val(&answer), 0)
     };
     if got != 0 {
         return Err(io::Error::last_os_error());
@@ -223,10 +216,7 @@ pub fn superblock_is_read_only(file: BorrowedFd<'_>) -> io::Result<bool> {
 pub fn sealed_copy(name: &CStr, from: BorrowedFd<'_>, size: u64) -> io::Result<OwnedFd> {
     // SAFETY: a constant C string; the descriptor is new.
     let file = unsafe {
-        let fd = libc::memfd_create(
-            name.as_ptr(),
-            libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING,
-        );
+        let fd = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }

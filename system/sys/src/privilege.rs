@@ -226,9 +226,7 @@ pub fn allow_key_search(key: i32) -> io::Result<()> {
     const KEYCTL_SETPERM: i32 = 5;
     const DEFAULT_AND_USER_SEARCH: u32 = 0x3f13_0000 | 0x0008_0000;
     // SAFETY: no memory is passed.
-    check(unsafe {
-        libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, key, DEFAULT_AND_USER_SEARCH)
-    })
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, key, DEFAULT_AND_USER_SEARCH) })
 }
 
 /// Sets the execution domain (personality(2)).
