@@ -140,7 +140,7 @@ pub enum Error {
         limit: usize,
     },
     /// `container:X` where X has no sandbox.
-    #[error("cannot join network of a non running container: {0}")]
+    #[error("cannot join network namespace of a non running container: container {0} is not running")]
     NotRunning(String),
     /// An operation that needs a sandbox for a container without one.
     #[error("container {0} has no sandbox")]

@@ -302,6 +302,8 @@ pub struct Pool {
     /// Addresses never handed out.
     #[serde(default)]
     pub aux_addresses: BTreeMap<String, IpAddr>,
+    /// Whether `inspect` shows the gateway: a client that names a subnet without one is shown none.
+    pub show_gateway: bool,
     /// Whether the client named the subnet, which is what allows static addresses.
     pub from_user: bool,
 }

@@ -10,6 +10,9 @@ use ipam::Prefix;
 use crate::Result;
 use crate::types::{Endpoint, Network, NetworkSpec};
 
+pub mod bridge;
+pub mod host;
+
 /// What a driver is and may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {

@@ -208,6 +208,11 @@ impl Socket {
         Ok(false)
     }
 
+    /// Gives the receive buffer back; the next answer makes a new one. For sockets that wait.
+    pub fn trim(&mut self) {
+        self.buffer = Vec::new();
+    }
+
     fn send(&mut self, batch: &mut Batch) -> Result<u32, Error> {
         let first = self.seq;
         self.seq = self.seq.wrapping_add(batch.len() as u32);

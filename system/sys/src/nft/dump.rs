@@ -32,6 +32,8 @@ pub struct Rule {
     pub links: Vec<(bool, Vec<u8>)>,
     /// Whether it ends in accept.
     pub accepts: bool,
+    /// Whether it also asks something else of the packet.
+    pub more: bool,
 }
 
 fn u64_of(attrs: Attributes<'_>, kind: u16) -> Option<u64> {
@@ -115,7 +117,7 @@ pub fn rules(
 }
 
 fn parse_rule(attrs: Attributes<'_>) -> Option<Rule> {
-    let mut rule = Rule { handle: u64_of(attrs, 3)?, links: Vec::new(), accepts: false };
+    let mut rule = Rule { handle: u64_of(attrs, 3)?, links: Vec::new(), accepts: false, more: false };
     let mut loaded = None;
     for (_, element) in attrs.nested(4).into_iter().flatten() {
         let element = Attributes::new(element);
@@ -139,7 +141,8 @@ fn parse_rule(attrs: Attributes<'_>) -> Option<Rule> {
                 let verdict = data.nested(2).and_then(|d| d.nested(2)).and_then(|v| v.be32(1));
                 rule.accepts = verdict == Some(1);
             }
-            _ => {}
+            Some("counter") => {}
+            _ => rule.more = true,
         }
     }
     Some(rule)

@@ -1,0 +1,389 @@
+//! Connecting a sandbox to a network and taking it off again. Addresses first, then the record,
+//! then the kernel; what fails leaves nothing.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use sys::netlink::Socket;
+
+use super::Networks;
+use super::kernel::{Inside, set_default_routes};
+use crate::driver::bridge::{MAX_PORTS, mac_of};
+use crate::driver::{JoinPlan, LinkKind};
+use crate::records::{EndpointRecord, Origin};
+use crate::sandbox::Namespaces;
+use crate::types::{Endpoint, EndpointId, EndpointSpec, Network, NetworkId};
+use crate::validate::{self, Wanted};
+use crate::{Error, Result};
+
+/// Addresses taken for an endpoint that does not exist yet.
+#[derive(Default)]
+struct Taken {
+    v4: Option<(Ipv4Addr, u8)>,
+    v6: Option<(Ipv6Addr, u8)>,
+}
+
+impl Networks {
+    /// Connects a container, which has a sandbox, to a network by name, id or id prefix.
+    pub fn connect(
+        &mut self,
+        container: &str,
+        network: &str,
+        spec: &EndpointSpec,
+    ) -> Result<Endpoint> {
+        let network = self.reader.find(network)?;
+        let wanted = validate::endpoint(&network, spec)?;
+        self.check_sandbox(container, &network, spec)?;
+        if !spec.ports.is_empty() && self.driver(&network.driver)?.capabilities().addresses {
+            let port = &spec.ports[0];
+            return Err(Error::Unsupported(format!(
+                "publishing port {}/{}",
+                port.container_port,
+                port.protocol.as_str()
+            )));
+        }
+        let addresses = self.driver(&network.driver)?.capabilities().addresses;
+        let taken = if addresses { self.take(&network, &wanted)? } else { Taken::default() };
+        let endpoint = self.new_endpoint(container, &network, spec, &wanted, &taken, addresses)?;
+        let joined = self.join(&network, &endpoint);
+        match joined {
+            Ok(record) => {
+                if let Some(state) = self.networks.get_mut(&network.id) {
+                    state.ports += record.host_links.len();
+                }
+                if let Some(state) = self.sandboxes.get_mut(container) {
+                    state.endpoints.push(record);
+                    state.ready = None;
+                }
+                self.reader.put_endpoint(endpoint.clone());
+                Ok(endpoint)
+            }
+            Err(error) => {
+                self.free(&endpoint);
+                Err(error)
+            }
+        }
+    }
+
+    fn check_sandbox(
+        &self,
+        container: &str,
+        network: &Network,
+        spec: &EndpointSpec,
+    ) -> Result<()> {
+        let state =
+            self.sandboxes.get(container).ok_or_else(|| Error::NoSandbox(container.to_owned()))?;
+        if state.endpoints.iter().any(|e| e.endpoint.network == network.id) {
+            return Err(Error::EndpointExists {
+                name: spec.container_name.clone(),
+                network: network.name.clone(),
+            });
+        }
+        let host = state.record.origin == Origin::Host;
+        if (network.driver == "host") != host {
+            return Err(Error::Invalid(if host {
+                "cannot connect container in host network mode to another network".to_owned()
+            } else {
+                "cannot connect container to host network - container must be created in host network mode".to_owned()
+            }));
+        }
+        let none = |e: &EndpointRecord| e.endpoint.network_name == "none";
+        if !state.endpoints.is_empty()
+            && (network.driver == "null" || state.endpoints.iter().any(none))
+        {
+            return Err(Error::Invalid(
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode".to_owned(),
+            ));
+        }
+        if let (Some(link), Some(full)) = (&network.link, self.networks.get(&network.id))
+            && full.ports >= MAX_PORTS
+        {
+            return Err(Error::BridgeFull {
+                network: network.name.clone(),
+                bridge: link.name.clone(),
+                limit: MAX_PORTS,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes a network's addresses: the wanted ones, once a dying holder let go, else the next.
+    fn take(&mut self, network: &Network, wanted: &Wanted) -> Result<Taken> {
+        for address in [wanted.ipv4, wanted.ipv6].into_iter().flatten() {
+            let id = network.id.clone();
+            self.settle_until(|tomb| {
+                tomb.endpoints.iter().any(|e| {
+                    e.endpoint.network == id
+                        && (e.endpoint.ipv4.is_some_and(|a| IpAddr::V4(a.0) == address)
+                            || e.endpoint.ipv6.is_some_and(|a| IpAddr::V6(a.0) == address))
+                })
+            })?;
+        }
+        let mut taken = Taken::default();
+        for v4 in [true, false] {
+            if !(if v4 { network.ipv4 } else { network.ipv6 }) {
+                continue;
+            }
+            let wish = if v4 { wanted.ipv4 } else { wanted.ipv6 };
+            match self.take_one(&network.id, v4, wish) {
+                Ok(Some((IpAddr::V4(a), len))) => taken.v4 = Some((a, len)),
+                Ok(Some((IpAddr::V6(a), len))) => taken.v6 = Some((a, len)),
+                Ok(None) => {}
+                Err(error) => {
+                    self.free_addresses(&network.id, taken.v4, taken.v6);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    fn take_one(
+        &mut self,
+        network: &NetworkId,
+        v4: bool,
+        wish: Option<IpAddr>,
+    ) -> Result<Option<(IpAddr, u8)>> {
+        let Some(state) = self.networks.get_mut(network) else { return Ok(None) };
+        let mut pools = state.allocations.iter_mut().filter(|a| a.subnet().is_ipv4() == v4);
+        let found = match wish {
+            Some(address) => pools.find(|a| a.subnet().contains(address)),
+            None => pools.next(),
+        };
+        let Some(pool) = found else { return Ok(None) };
+        let len = pool.subnet().len();
+        let address = match wish {
+            Some(address) => pool.reserve(address).map(|()| address)?,
+            None => pool.allocate()?,
+        };
+        Ok(Some((address, len)))
+    }
+
+    /// Gives an endpoint's addresses back.
+    pub(super) fn free(&mut self, endpoint: &Endpoint) {
+        self.free_addresses(&endpoint.network, endpoint.ipv4, endpoint.ipv6);
+    }
+
+    fn free_addresses(
+        &mut self,
+        network: &NetworkId,
+        v4: Option<(Ipv4Addr, u8)>,
+        v6: Option<(Ipv6Addr, u8)>,
+    ) {
+        let Some(state) = self.networks.get_mut(network) else { return };
+        for pool in &mut state.allocations {
+            v4.into_iter().for_each(|(a, _)| pool.release(IpAddr::V4(a)));
+            v6.into_iter().for_each(|(a, _)| pool.release(IpAddr::V6(a)));
+        }
+    }
+
+    fn new_endpoint(
+        &self,
+        container: &str,
+        network: &Network,
+        spec: &EndpointSpec,
+        wanted: &Wanted,
+        taken: &Taken,
+        link: bool,
+    ) -> Result<Endpoint> {
+        let gateway = |v4: bool| {
+            let mut of_family = network.pools.iter().filter(|p| p.subnet.is_ipv4() == v4);
+            of_family.next().and_then(|p| p.gateway).filter(|_| !network.internal)
+        };
+        let mac = wanted.mac.unwrap_or_else(|| mac_of(taken.v4.map(|a| a.0), taken.v6.map(|a| a.0)));
+        Ok(Endpoint {
+            id: EndpointId::random()?,
+            network: network.id.clone(),
+            network_name: network.name.clone(),
+            container: container.to_owned(),
+            container_name: spec.container_name.clone(),
+            interface: if link { self.free_interface(container) } else { String::new() },
+            mac: if link { validate::mac_text(mac) } else { String::new() },
+            ipv4: taken.v4,
+            gateway4: match gateway(true) {
+                Some(IpAddr::V4(a)) if taken.v4.is_some() => Some(a),
+                _ => None,
+            },
+            ipv6: taken.v6,
+            gateway6: match gateway(false) {
+                Some(IpAddr::V6(a)) if taken.v6.is_some() => Some(a),
+                _ => None,
+            },
+            dns_names: spec.dns_names.clone(),
+            gw_priority: spec.gw_priority,
+            ports: Vec::new(),
+        })
+    }
+
+    fn free_interface(&self, container: &str) -> String {
+        let used = self.sandboxes.get(container).map(|s| s.endpoints.as_slice()).unwrap_or(&[]);
+        let free = (0..).map(|n| format!("eth{n}"));
+        free.into_iter()
+            .find(|name| !used.iter().any(|e| e.endpoint.interface == *name))
+            .unwrap_or_default()
+    }
+
+    /// Records the endpoint and makes it in the kernel.
+    fn join(&mut self, network: &Arc<Network>, endpoint: &Endpoint) -> Result<EndpointRecord> {
+        let plan = self.driver(&network.driver)?.join(network, endpoint)?;
+        let record =
+            EndpointRecord { endpoint: endpoint.clone(), host_links: host_links(&plan) };
+        self.records.put_endpoint(&record)?;
+        if let Err(error) = self.make(network, &record, &plan) {
+            self.records.delete_endpoint(&record)?;
+            return Err(error);
+        }
+        Ok(record)
+    }
+
+    /// Makes a recorded endpoint in the kernel; also at restore.
+    pub(super) fn make(
+        &mut self,
+        network: &Arc<Network>,
+        record: &EndpointRecord,
+        plan: &JoinPlan,
+    ) -> Result<()> {
+        if plan.links.is_empty() {
+            return self.firewall.add(&plan.elements);
+        }
+        let container = record.endpoint.container.clone();
+        let (netns, mut socket) = self.enter(&container)?;
+        let bridge = match self.networks.get(&network.id).and_then(|n| n.bridge) {
+            Some(index) => Some(index),
+            None => self.bridge_again(network)?,
+        };
+        let mut inside = Inside { netns: &netns, socket: &mut socket };
+        let mut done = self.apply_join(plan, record, bridge, &mut inside);
+        if done.is_err() && self.bridge_is_gone(network)? {
+            // Somebody removed the bridge below us.
+            let bridge = self.bridge_again(network)?;
+            done = self.apply_join(plan, record, bridge, &mut inside);
+        }
+        done?;
+        if plan.default_route
+            && let Err(error) = self.route_by_best(&container, Some(&record.endpoint), &mut socket)
+        {
+            self.delete_links(&record.host_links);
+            let _ = self.firewall.remove(&plan.elements);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn bridge_is_gone(&mut self, network: &Network) -> Result<bool> {
+        let Some(link) = &network.link else { return Ok(false) };
+        Ok(sys::netlink::route::link_by_name(&mut self.host, &link.name)?.is_none())
+    }
+
+    fn bridge_again(&mut self, network: &Network) -> Result<Option<u32>> {
+        let plan = self.driver(&network.driver)?.network_plan(network)?;
+        let index = plan.bridge.as_ref().map(|b| self.apply_bridge(b)).transpose()?;
+        if let Some(state) = self.networks.get_mut(&network.id) {
+            state.bridge = index;
+        }
+        Ok(index)
+    }
+
+    /// The namespace of a container's sandbox and a socket inside; from the pool's descriptors for
+    /// the first endpoint, which closes them, since whoever holds them pins the namespace.
+    fn enter(&mut self, container: &str) -> Result<(OwnedFd, Socket)> {
+        let state = self
+            .sandboxes
+            .get_mut(container)
+            .ok_or_else(|| Error::NoSandbox(container.to_owned()))?;
+        if let Some(ready) = state.ready.take() {
+            return Ok((ready.netns, ready.socket));
+        }
+        let record = state.record.clone();
+        let path =
+            self.netns_path(&record).ok_or_else(|| Error::NoSandbox(container.to_owned()))?;
+        let netns = Namespaces::open_pin(&path)?;
+        let socket = self.namespaces.socket_in(&netns)?;
+        Ok((netns, socket))
+    }
+
+    /// Points the sandbox's default routes at the endpoint with the highest priority, the lowest
+    /// network name among equals; `new` counts although it is not in the state yet.
+    fn route_by_best(
+        &self,
+        container: &str,
+        new: Option<&Endpoint>,
+        socket: &mut Socket,
+    ) -> Result<()> {
+        let known = self.sandboxes.get(container).map(|s| s.endpoints.as_slice()).unwrap_or(&[]);
+        let best = known
+            .iter()
+            .map(|e| &e.endpoint)
+            .chain(new)
+            .filter(|e| e.gateway4.is_some() || e.gateway6.is_some())
+            .min_by_key(|e| (-e.gw_priority, e.network_name.clone()));
+        let Some(best) = best else { return Ok(()) };
+        if new.is_some_and(|n| n.id != best.id) {
+            return Ok(());
+        }
+        let gateways: Vec<IpAddr> = best
+            .gateway4
+            .map(IpAddr::V4)
+            .into_iter()
+            .chain(best.gateway6.map(IpAddr::V6))
+            .collect();
+        set_default_routes(socket, &best.interface, &gateways)
+    }
+
+    /// Takes a container off a network. With `force` the container may be named, and its sandbox
+    /// may be gone.
+    pub fn disconnect(&mut self, container: &str, network: &str, force: bool) -> Result<Endpoint> {
+        let network = self.reader.find(network)?;
+        let holder = self.sandboxes.iter().find_map(|(id, state)| {
+            let at = state.endpoints.iter().position(|e| {
+                e.endpoint.network == network.id
+                    && (id == container || force && e.endpoint.container_name == container)
+            })?;
+            Some((id.clone(), at))
+        });
+        let Some((holder, at)) = holder else {
+            return Err(if force && !self.sandboxes.contains_key(container) {
+                Error::EndpointNotFound(container.to_owned())
+            } else {
+                Error::NotConnected { container: container.to_owned(), network: network.name.clone() }
+            });
+        };
+        let Some(state) = self.sandboxes.get_mut(&holder) else {
+            return Err(Error::NoSandbox(holder));
+        };
+        let record = state.endpoints.remove(at);
+        let plan = self.driver(&network.driver)?.join(&network, &record.endpoint)?;
+        self.records.delete_endpoint(&record)?;
+        self.firewall.remove(&plan.elements)?;
+        self.delete_links(&record.host_links);
+        self.forget(&record);
+        if plan.default_route
+            && let Ok((_netns, mut socket)) = self.enter(&holder)
+            && let Err(error) = self.route_by_best(&holder, None, &mut socket)
+        {
+            tracing::warn!(%error, container = holder, "no default route after a disconnect");
+        }
+        self.clean_connections(std::slice::from_ref(&record));
+        self.free(&record.endpoint);
+        Ok(record.endpoint)
+    }
+
+    /// Takes an endpoint out of counters and view.
+    pub(super) fn forget(&mut self, record: &EndpointRecord) {
+        if let Some(state) = self.networks.get_mut(&record.endpoint.network) {
+            state.ports = state.ports.saturating_sub(record.host_links.len());
+        }
+        self.reader.remove_endpoint(&record.endpoint);
+    }
+}
+
+pub(super) fn host_links(plan: &JoinPlan) -> Vec<String> {
+    plan.links
+        .iter()
+        .map(|l| {
+            let LinkKind::Veth { host_name, .. } = &l.kind;
+            host_name.clone()
+        })
+        .collect()
+}

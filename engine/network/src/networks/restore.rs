@@ -1,0 +1,307 @@
+//! After a start, whatever came before it: the kernel is made to match the records. Endpoints of
+//! living containers stay as they are, missing ones are made again, the rest is buried, and what
+//! no record knows is swept.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::fd::AsFd;
+
+use sys::netlink::route;
+use sys::netns;
+
+use super::connect::host_links;
+use super::{Networks, SandboxState};
+use crate::driver::JoinPlan;
+use crate::firewall::Variant;
+use crate::records::{EndpointRecord, Forwarding, Origin, SandboxRecord, Tombstone};
+use crate::sandbox::Namespaces;
+use crate::types::{BridgeLink, Network, NetworkSpec, Pool};
+use crate::{Error, Result};
+
+/// What a restore found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Endpoints that were as recorded.
+    pub kept: usize,
+    /// Endpoints that were made again.
+    pub made: usize,
+    /// Sandboxes of containers that live no more.
+    pub buried: usize,
+    /// Links and pins that no record knows.
+    pub swept: usize,
+}
+
+const FORWARD4: &str = "/proc/sys/net/ipv4/ip_forward";
+
+impl Networks {
+    /// Makes the kernel match the records. `lives` tells of a container's full id whether it still
+    /// runs. Call it once, before anything else.
+    pub fn restore(&mut self, lives: &dyn Fn(&str) -> bool) -> Result<Restored> {
+        let mut found = Restored::default();
+        self.ensure_built_in()?;
+        let variant = self.forwarding()?;
+        self.pin_host()?;
+        let networks: Vec<_> = self.networks.values().map(|n| n.network.clone()).collect();
+        for network in &networks {
+            let plan = self.driver(&network.driver)?.network_plan(network)?;
+            let index = plan.bridge.as_ref().map(|b| self.apply_bridge(b)).transpose()?;
+            if let Some(state) = self.networks.get_mut(&network.id) {
+                state.bridge = index;
+            }
+        }
+        for tombstone in self.records.tombstones()? {
+            self.hold(&tombstone.endpoints);
+            self.bury(tombstone);
+        }
+        let again = self.read_sandboxes(lives, &mut found)?;
+        self.firewall.load(variant, self.wanted_elements()?)?;
+        self.reader.set_warnings(self.firewall.warnings());
+        for (record, plan) in again {
+            self.make_again(&record, &plan, &mut found)?;
+        }
+        found.swept += self.sweep_links()?;
+        let known: BTreeSet<String> = self
+            .sandboxes
+            .values()
+            .map(|s| s.record.id.short().to_owned())
+            .chain(self.dying.keys().map(|id| id.short().to_owned()))
+            .chain(["default".to_owned()])
+            .collect();
+        found.swept += self.namespaces.sweep(|name| known.contains(name))?;
+        self.look_at_links()?;
+        Ok(found)
+    }
+
+    /// Ends in order: ready namespaces go, everything else stays for the next daemon.
+    pub fn close(mut self) {
+        self.namespaces.clear();
+    }
+
+    fn ensure_built_in(&mut self) -> Result<()> {
+        for (name, driver) in [("none", "null"), ("host", "host")] {
+            if !self.networks.values().any(|n| n.network.name == name) {
+                let spec = NetworkSpec { name: name.to_owned(), ..NetworkSpec::default() };
+                let network = super::draft(&spec, driver)?;
+                self.add_network(network)?;
+            }
+        }
+        let known = self.networks.values().find(|n| n.network.name == "bridge");
+        let known = known.map(|n| n.network.clone());
+        match (&self.config.bridge, known) {
+            (Some(bridge), Some(network)) => {
+                let bridge = bridge.clone();
+                self.update_default(&bridge, &network)
+            }
+            (Some(bridge), None) => {
+                let bridge = bridge.clone();
+                let network = self.default_bridge(&bridge, None)?;
+                self.add_network(network).map(|_| ())
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Takes changed flags over into the default bridge's record, its id and pool kept unless the
+    /// flags name another pool.
+    fn update_default(&mut self, bridge: &str, old: &Network) -> Result<()> {
+        let mut new = self.default_bridge(bridge, Some(&old.pools))?;
+        new.id = old.id.clone();
+        new.created = old.created;
+        if let (Some(new), Some(old)) = (&mut new.link, &old.link) {
+            new.mac = old.mac;
+        }
+        if new != *old {
+            self.records.put_network(&new)?;
+            self.keep(new);
+        }
+        Ok(())
+    }
+
+    fn default_bridge(&mut self, bridge: &str, known: Option<&[Pool]>) -> Result<Network> {
+        let pools = match (&self.config.bip, known) {
+            (None, Some(pools)) => pools.to_vec(),
+            (None, None) => self.choose_pools(&NetworkSpec::default())?,
+            (Some(bip), _) => {
+                let (gateway, subnet) = ipam::Prefix::parse_with_address(bip)
+                    .map_err(|e| Error::Invalid(format!("invalid bip {bip}: {e}")))?;
+                let mut pool = super::unnamed(subnet);
+                pool.gateway = Some(gateway);
+                vec![pool]
+            }
+        };
+        let mut pools = pools;
+        if let (Some(text), Some(pool)) = (&self.config.fixed_cidr, pools.first_mut()) {
+            let range: ipam::Prefix = text
+                .parse()
+                .map_err(|e| Error::Invalid(format!("invalid fixed-cidr {text}: {e}")))?;
+            if !pool.subnet.contains_prefix(&range) {
+                return Err(Error::Invalid(format!(
+                    "fixed-cidr {text} is not within the default bridge's subnet {}",
+                    pool.subnet
+                )));
+            }
+            pool.ip_range = Some(range);
+        }
+        let option = |key: &str, value: String| (format!("com.docker.network.{key}"), value);
+        let options = [
+            option("bridge.default_bridge", "true".to_owned()),
+            option("bridge.enable_icc", self.config.icc.to_string()),
+            option("bridge.enable_ip_masquerade", self.config.ip_masq.to_string()),
+            option("bridge.host_binding_ipv4", "0.0.0.0".to_owned()),
+            option("bridge.name", bridge.to_owned()),
+            option("driver.mtu", self.config.mtu.unwrap_or(1500).to_string()),
+        ];
+        let spec = NetworkSpec {
+            name: "bridge".to_owned(),
+            options: options.into_iter().collect(),
+            ..NetworkSpec::default()
+        };
+        let mut network = super::draft(&spec, "bridge")?;
+        network.pools = pools;
+        self.driver("bridge")?.create_network(&spec, &mut network)?;
+        let mac = network.link.as_ref().map_or([2, 0x42, 0, 0, 0, 1], |l| l.mac);
+        network.link = Some(BridgeLink { name: bridge.to_owned(), mac });
+        Ok(network)
+    }
+
+    /// Switches forwarding on, and remembers that it was us, since then what others do not want
+    /// forwarded must not be.
+    fn forwarding(&self) -> Result<Variant> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot = boot.trim().to_owned();
+        let on = fs::read_to_string(FORWARD4).is_ok_and(|text| text.trim() != "0");
+        let mut ours = self.records.forwarding()?.is_some_and(|f| f.boot == boot);
+        if !on && self.config.ip_forward {
+            fs::write(FORWARD4, "1").map_err(|e| Error::kernel("switch IPv4 forwarding on", e))?;
+            self.records.put_forwarding(&Forwarding { boot })?;
+            ours = true;
+            tracing::info!(
+                "IPv4 forwarding was off and is on now; packets between other links of this host stay unforwarded"
+            );
+        }
+        Ok(Variant { gate: None, strict: ours && !self.config.ip_forward_no_drop })
+    }
+
+    fn pin_host(&self) -> Result<()> {
+        let path = self.config.exec_root.join("netns/default");
+        let at = |e: std::io::Error| Error::kernel(format!("pin {}", path.display()), e);
+        if netns::open(&path).is_ok_and(|fd| netns::is_network_namespace(fd.as_fd())) {
+            return Ok(());
+        }
+        netns::unpin(&path).map_err(at)?;
+        let own = netns::current().map_err(at)?;
+        netns::pin(own.as_fd(), &path).map_err(at)
+    }
+
+    /// Reserves the addresses of endpoints that exist or die.
+    fn hold(&mut self, records: &[EndpointRecord]) {
+        for record in records {
+            let endpoint = &record.endpoint;
+            let Some(state) = self.networks.get_mut(&endpoint.network) else { continue };
+            state.ports += record.host_links.len();
+            for pool in &mut state.allocations {
+                for address in endpoint
+                    .ipv4
+                    .map(|a| std::net::IpAddr::V4(a.0))
+                    .into_iter()
+                    .chain(endpoint.ipv6.map(|a| std::net::IpAddr::V6(a.0)))
+                {
+                    if pool.reserve(address).is_ok() {
+                        pool.set_last(address);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads sandboxes and endpoints; gives what must be made again.
+    fn read_sandboxes(
+        &mut self,
+        lives: &dyn Fn(&str) -> bool,
+        found: &mut Restored,
+    ) -> Result<Vec<(EndpointRecord, JoinPlan)>> {
+        let links: BTreeSet<String> =
+            route::links(&mut self.host)?.into_iter().map(|l| l.name).collect();
+        let mut endpoints = self.records.endpoints()?;
+        let mut again = Vec::new();
+        for sandbox in self.records.sandboxes()? {
+            let (mine, others): (Vec<_>, Vec<_>) =
+                endpoints.into_iter().partition(|e| e.endpoint.container == sandbox.container);
+            endpoints = others;
+            self.hold(&mine);
+            if !lives(&sandbox.container) || !self.netns_is_there(&sandbox) {
+                let tombstone = Tombstone { sandbox, endpoints: mine };
+                self.records.bury(&tombstone)?;
+                self.bury(tombstone);
+                found.buried += 1;
+                continue;
+            }
+            for record in &mine {
+                let Some(state) = self.networks.get(&record.endpoint.network) else { continue };
+                let plan =
+                    self.driver(&state.network.driver)?.join(&state.network, &record.endpoint)?;
+                if host_links(&plan).iter().all(|name| links.contains(name)) {
+                    found.kept += 1;
+                } else {
+                    again.push((record.clone(), plan));
+                }
+                self.reader.put_endpoint(record.endpoint.clone());
+            }
+            let container = sandbox.container.clone();
+            let state = SandboxState { record: sandbox, ready: None, endpoints: mine };
+            self.sandboxes.insert(container, state);
+        }
+        // An endpoint without a sandbox: its sandbox's record was never written, nothing uses it.
+        for record in endpoints {
+            self.records.delete_endpoint(&record)?;
+        }
+        Ok(again)
+    }
+
+    fn netns_is_there(&self, sandbox: &SandboxRecord) -> bool {
+        match &sandbox.origin {
+            Origin::Host | Origin::Shared { .. } | Origin::AfterCreate { adopted: false } => true,
+            Origin::Path { path } => Namespaces::open_pin(path.as_ref()).is_ok(),
+            Origin::Own | Origin::AfterCreate { adopted: true } => {
+                Namespaces::open_pin(&self.namespaces.path(&sandbox.id)).is_ok()
+            }
+        }
+    }
+
+    fn make_again(
+        &mut self,
+        record: &EndpointRecord,
+        plan: &JoinPlan,
+        found: &mut Restored,
+    ) -> Result<()> {
+        let Some(state) = self.networks.get(&record.endpoint.network) else { return Ok(()) };
+        let network = state.network.clone();
+        match self.make(&network, record, plan) {
+            Ok(()) => found.made += 1,
+            // One container without its network must not keep the daemon from starting.
+            Err(error) => {
+                let container = record.endpoint.container.as_str();
+                tracing::error!(%error, container, "endpoint could not be made again");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes links that this daemon made and no record knows.
+    fn sweep_links(&mut self) -> Result<usize> {
+        let known: BTreeSet<String> = self
+            .sandboxes
+            .values()
+            .flat_map(|s| &s.endpoints)
+            .flat_map(|e| e.host_links.clone())
+            .collect();
+        let prefix = self.alias_prefix();
+        let unknown: Vec<String> = route::links(&mut self.host)?
+            .into_iter()
+            .filter(|l| l.alias.starts_with(&prefix) && !known.contains(&l.name))
+            .map(|l| l.name)
+            .collect();
+        self.delete_links(&unknown);
+        Ok(unknown.len())
+    }
+}
