@@ -140,7 +140,9 @@ pub enum Error {
         limit: usize,
     },
     /// `container:X` where X has no sandbox.
-    #[error("cannot join network namespace of a non running container: container {0} is not running")]
+    #[error(
+        "cannot join network namespace of a non running container: container {0} is not running"
+    )]
     NotRunning(String),
     /// An operation that needs a sandbox for a container without one.
     #[error("container {0} has no sandbox")]

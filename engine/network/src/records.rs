@@ -138,14 +138,12 @@ impl Records {
 
     /// The container's sandbox and endpoints become a tombstone, in one step.
     pub(crate) fn bury(&self, tombstone: &Tombstone) -> Result<()> {
-        let mut batch =
-            Batch::default().delete(SANDBOXES, tombstone.sandbox.container.as_str());
+        let mut batch = Batch::default().delete(SANDBOXES, tombstone.sandbox.container.as_str());
         for record in &tombstone.endpoints {
             batch = batch.delete(ENDPOINTS, endpoint_key(record));
         }
-        let batch = batch
-            .put_json(TOMBSTONES, tombstone.sandbox.id.as_str(), tombstone)
-            .map_err(error)?;
+        let batch =
+            batch.put_json(TOMBSTONES, tombstone.sandbox.id.as_str(), tombstone).map_err(error)?;
         self.0.commit(Class::Crash, batch).map_err(error)
     }
 

@@ -37,8 +37,7 @@ impl Namespaces {
         let at = |e: io::Error| Error::kernel(format!("folder {}", folder.display()), e);
         fs::create_dir_all(&folder).map_err(at)?;
         netns::make_shared_folder(&folder).map_err(at)?;
-        let host =
-            netns::current().map_err(|e| Error::kernel("open own network namespace", e))?;
+        let host = netns::current().map_err(|e| Error::kernel("open own network namespace", e))?;
         Ok(Self { folder, host, ready: VecDeque::new(), want })
     }
 
@@ -130,8 +129,8 @@ impl Namespaces {
     fn make(&self) -> Result<Ready> {
         let id = SandboxId::random()?;
         let failed = |what: &'static str| move |e: io::Error| Error::kernel(what, e);
-        let there = Excursion::begin_new(self.host.as_fd())
-            .map_err(failed("make network namespace"))?;
+        let there =
+            Excursion::begin_new(self.host.as_fd()).map_err(failed("make network namespace"))?;
         let netns = netns::current().map_err(failed("open new network namespace"))?;
         let socket = Socket::open(Protocol::Route).map_err(failed("open netlink socket"))?;
         // Links have no IPv6 addresses unless their network has them. A kernel without IPv6 has

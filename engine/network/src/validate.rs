@@ -45,7 +45,8 @@ fn pool(written: &IpamPool, wrong: &mut Vec<String>) -> Option<Pool> {
         }
     };
     let within = |address: IpAddr| subnet.is_none_or(|s| s.contains(address));
-    let outside = || subnet.map(|s| format!("parent subnet {s} doesn't contain")).unwrap_or_default();
+    let outside =
+        || subnet.map(|s| format!("parent subnet {s} doesn't contain")).unwrap_or_default();
     let mut ip_range = None;
     if !written.ip_range.is_empty() {
         match Prefix::parse_with_address(&written.ip_range) {
@@ -228,7 +229,10 @@ mod tests {
         let title = "invalid network config:\n";
         for (spec, text) in [
             (one("bad", "", "", &[]), "invalid subnet bad: invalid CIDR block notation"),
-            (one("10.1.2.3/24", "", "", &[]), "invalid subnet 10.1.2.3/24: it should be 10.1.2.0/24"),
+            (
+                one("10.1.2.3/24", "", "", &[]),
+                "invalid subnet 10.1.2.3/24: it should be 10.1.2.0/24",
+            ),
             (
                 one("10.1.2.0/24", "", "10.1.3.1", &[]),
                 "invalid gateway 10.1.3.1: parent subnet 10.1.2.0/24 doesn't contain this address",

@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{
-    BridgePlan, Capabilities, Driver, Element, JoinPlan, LinkKind, LinkPlan, NetworkPlan,
-};
+use super::{BridgePlan, Capabilities, Driver, Element, JoinPlan, LinkKind, LinkPlan, NetworkPlan};
 use crate::types::{BridgeLink, Endpoint, Network, NetworkSpec};
 use crate::validate::{go_bool, mac};
 use crate::{Error, Result};

@@ -61,10 +61,8 @@ fn amend(socket: &mut Socket, chain: &BaseChain, bridges: &[String]) -> Result<(
     let wanted = patterns(bridges);
     // A rule below others may come too late; only those at the head count, in any order.
     let head: Vec<_> = rules.iter().take_while(|r| single(r).is_some()).collect();
-    let missing: Vec<_> = wanted
-        .iter()
-        .filter(|w| !head.iter().any(|r| single(r) == Some(*w)))
-        .collect();
+    let missing: Vec<_> =
+        wanted.iter().filter(|w| !head.iter().any(|r| single(r) == Some(*w))).collect();
     if missing.is_empty() || (!chain.drops && rules.is_empty()) {
         return Ok(());
     }
@@ -100,8 +98,7 @@ pub(super) fn drop_accepts(socket: &mut Socket) {
         if !is_iptables(&chain) {
             continue;
         }
-        let rules =
-            nft::rules(socket, chain.family, &chain.table, &chain.name).unwrap_or_default();
+        let rules = nft::rules(socket, chain.family, &chain.table, &chain.name).unwrap_or_default();
         let mut transaction = Transaction::default();
         for rule in rules {
             if single(&rule).is_some_and(|(_, bytes)| bytes == PREFIX.as_bytes()) {

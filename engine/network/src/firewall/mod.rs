@@ -236,8 +236,7 @@ fn raw(
             both("intra", &types::join(&[&types::ifname(from), &types::ifname(to)]))
         }
         Element::Masquerade(subnet) => {
-            let raw =
-                Raw { key: octets(subnet.network()), end: after(subnet.last()), value: None };
+            let raw = Raw { key: octets(subnet.network()), end: after(subnet.last()), value: None };
             vec![(family(subnet.is_ipv4()), "masq", raw)]
         }
         Element::Publish { protocol, host_ip, host_port, to, to_port } => {

@@ -66,12 +66,7 @@ impl Networks {
         }
     }
 
-    fn check_sandbox(
-        &self,
-        container: &str,
-        network: &Network,
-        spec: &EndpointSpec,
-    ) -> Result<()> {
+    fn check_sandbox(&self, container: &str, network: &Network, spec: &EndpointSpec) -> Result<()> {
         let state =
             self.sandboxes.get(container).ok_or_else(|| Error::NoSandbox(container.to_owned()))?;
         if state.endpoints.iter().any(|e| e.endpoint.network == network.id) {
@@ -191,7 +186,8 @@ impl Networks {
             let mut of_family = network.pools.iter().filter(|p| p.subnet.is_ipv4() == v4);
             of_family.next().and_then(|p| p.gateway).filter(|_| !network.internal)
         };
-        let mac = wanted.mac.unwrap_or_else(|| mac_of(taken.v4.map(|a| a.0), taken.v6.map(|a| a.0)));
+        let mac =
+            wanted.mac.unwrap_or_else(|| mac_of(taken.v4.map(|a| a.0), taken.v6.map(|a| a.0)));
         Ok(Endpoint {
             id: EndpointId::random()?,
             network: network.id.clone(),
@@ -227,8 +223,7 @@ impl Networks {
     /// Records the endpoint and makes it in the kernel.
     fn join(&mut self, network: &Arc<Network>, endpoint: &Endpoint) -> Result<EndpointRecord> {
         let plan = self.driver(&network.driver)?.join(network, endpoint)?;
-        let record =
-            EndpointRecord { endpoint: endpoint.clone(), host_links: host_links(&plan) };
+        let record = EndpointRecord { endpoint: endpoint.clone(), host_links: host_links(&plan) };
         self.records.put_endpoint(&record)?;
         if let Err(error) = self.make(network, &record, &plan) {
             self.records.delete_endpoint(&record)?;
@@ -346,7 +341,10 @@ impl Networks {
             return Err(if force && !self.sandboxes.contains_key(container) {
                 Error::EndpointNotFound(container.to_owned())
             } else {
-                Error::NotConnected { container: container.to_owned(), network: network.name.clone() }
+                Error::NotConnected {
+                    container: container.to_owned(),
+                    network: network.name.clone(),
+                }
             });
         };
         let Some(state) = self.sandboxes.get_mut(&holder) else {

@@ -71,8 +71,8 @@ impl Networks {
     /// on. The kernel is changed by `restore`, which must follow before anything else.
     pub fn open(config: Config, store: Store) -> Result<Self> {
         let records = Records::new(store);
-        let host = Socket::open(Protocol::Route)
-            .map_err(|e| Error::kernel("open netlink socket", e))?;
+        let host =
+            Socket::open(Protocol::Route).map_err(|e| Error::kernel("open netlink socket", e))?;
         let monitor = Socket::open_in_groups(Protocol::Route, &[route::GROUP_LINK])
             .map_err(|e| Error::kernel("open netlink socket", e))?;
         let firewall = Firewall::open(&config.table)?;
@@ -129,9 +129,10 @@ impl Networks {
 
     fn add_network(&mut self, network: Network) -> Result<Arc<Network>> {
         if let Some(link) = &network.link
-            && let Some(other) = self.networks.values().find(|n| {
-                n.network.link.as_ref().is_some_and(|l| l.name == link.name)
-            })
+            && let Some(other) = self
+                .networks
+                .values()
+                .find(|n| n.network.link.as_ref().is_some_and(|l| l.name == link.name))
         {
             let (id, name) = (other.network.id.clone(), link.name.clone());
             return Err(Error::BridgeNameInUse(network.id, id, name));
@@ -165,9 +166,7 @@ impl Networks {
             .values()
             .flat_map(|s| &s.endpoints)
             .filter(|e| e.endpoint.network == network.id)
-            .map(|e| {
-                format!("name:{:?} id:{:?}", e.endpoint.container_name, e.endpoint.id.short())
-            })
+            .map(|e| format!("name:{:?} id:{:?}", e.endpoint.container_name, e.endpoint.id.short()))
             .collect();
         if !used.is_empty() {
             return Err(Error::ActiveEndpoints {
@@ -205,8 +204,7 @@ impl Networks {
             allocations.push(all);
         }
         let network = Arc::new(network);
-        let state =
-            NetworkState { network: network.clone(), allocations, bridge: None, ports: 0 };
+        let state = NetworkState { network: network.clone(), allocations, bridge: None, ports: 0 };
         self.networks.insert(network.id.clone(), state);
         self.reader.put_network(network.clone());
         network

@@ -117,7 +117,8 @@ pub fn rules(
 }
 
 fn parse_rule(attrs: Attributes<'_>) -> Option<Rule> {
-    let mut rule = Rule { handle: u64_of(attrs, 3)?, links: Vec::new(), accepts: false, more: false };
+    let mut rule =
+        Rule { handle: u64_of(attrs, 3)?, links: Vec::new(), accepts: false, more: false };
     let mut loaded = None;
     for (_, element) in attrs.nested(4).into_iter().flatten() {
         let element = Attributes::new(element);
