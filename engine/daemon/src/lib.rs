@@ -1,1 +1,3 @@
 //! ferryd: containers' lifecycle, events, exec, logs, HTTP, and the glue.
+
+pub mod config;
