@@ -1,4 +1,24 @@
 //! ferry-containerd: content, images, snapshots, leases, tasks, transfer.
+//!
+//! [`State`] holds what the services share. Each service is a folder or file with
+//! plain Rust functions that do the work, and a thin gRPC layer on top of them.
+//! [`server`] puts them on the socket. Everything is namespaced by [`Context`].
+//!
+//! Absent here: the shim's own code, the Docker API, and any knowledge of ferryd.
 
 pub mod children;
+pub mod config;
+pub mod context;
+pub mod error;
+pub mod events;
+pub mod introspection;
+pub mod namespaces;
+pub mod server;
+pub mod state;
 pub mod tasks;
+pub mod version;
+
+pub use config::Config;
+pub use context::Context;
+pub use error::Error;
+pub use state::State;

@@ -1,0 +1,92 @@
+//! The gRPC server on its unix socket: which services there are, sizes, shutdown.
+
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use containerd_api::MAX_MESSAGE;
+use containerd_api::health::health_server::HealthServer;
+use containerd_api::services as api;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+use crate::{Config, Error, State};
+
+/// HTTP/2 window of one stream, in bytes: blobs flow at memory speed.
+const STREAM_WINDOW: u32 = 8 << 20;
+/// HTTP/2 window of a connection, in bytes.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// Wraps a service with the message limits of containerd's socket.
+macro_rules! limited {
+    ($server:expr) => {
+        $server.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+    };
+}
+
+/// All services of the socket.
+pub fn routes(state: &Arc<State>) -> Routes {
+    use api::events::v1::events_server::EventsServer;
+    use api::introspection::v1::introspection_server::IntrospectionServer;
+    use api::namespaces::v1::namespaces_server::NamespacesServer;
+    use api::version::v1::version_server::VersionServer;
+    let state = || Arc::clone(state);
+    Routes::new(HealthServer::new(crate::version::Health))
+        .add_service(VersionServer::new(crate::version::Service))
+        .add_service(limited!(EventsServer::new(crate::events::Service(state()))))
+        .add_service(limited!(NamespacesServer::new(crate::namespaces::Service(state()))))
+        .add_service(limited!(IntrospectionServer::new(crate::introspection::Service(state()))))
+}
+
+/// Binds the socket at `path`, in place of one that a dead server left.
+///
+/// # Errors
+/// [`Error::Unavailable`] when a living server answers there.
+pub fn bind(path: &Path, uid: u32, gid: u32) -> Result<UnixListener, Error> {
+    let what = |verb: &str| format!("{verb} {}", path.display());
+    if let Some(folder) = path.parent() {
+        crate::state::make_folder(folder, 0o711)?;
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(Error::Unavailable(format!("another server answers at {}", path.display())));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io(what("removing the stale socket"))(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(Error::io(what("listening at")))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+        .map_err(Error::io(what("setting the mode of")))?;
+    std::os::unix::fs::chown(path, Some(uid), Some(gid))
+        .map_err(Error::io(what("setting the owner of")))?;
+    Ok(listener)
+}
+
+/// Serves until `shutdown` is done.
+pub async fn serve(
+    config: &Config,
+    state: Arc<State>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let listener = bind(&config.address, config.uid, config.gid)?;
+    let routes = routes(&state);
+    tracing::info!(address = %config.address.display(), "serving");
+    let server = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(1 << 20)
+        .add_routes(routes)
+        .serve_with_incoming(UnixListenerStream::new(listener));
+    // Open streams (events) never end by themselves: shutting down drops them.
+    let result = tokio::select! {
+        result = server => result.map_err(|e| Error::Other(format!("serving gRPC: {e}"))),
+        () = shutdown => Ok(()),
+    };
+    let _ = std::fs::remove_file(&config.address);
+    result
+}
