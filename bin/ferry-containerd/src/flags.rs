@@ -66,7 +66,9 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Action, String
             _ => flags.log_level = Some(value),
         }
     }
-    for (name, path) in [("root", &flags.root), ("state", &flags.state), ("address", &flags.address)] {
+    for (name, path) in
+        [("root", &flags.root), ("state", &flags.state), ("address", &flags.address)]
+    {
         if path.as_ref().is_some_and(|p| !p.is_absolute()) {
             return Err(format!("flag --{name} needs an absolute path"));
         }

@@ -40,7 +40,8 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     sys::memory::limit_arenas();
     if config.oom_score != 0 {
         // Lowering it needs a capability; without it the daemon runs on, as containerd does.
-        if let Err(error) = std::fs::write("/proc/self/oom_score_adj", config.oom_score.to_string()) {
+        if let Err(error) = std::fs::write("/proc/self/oom_score_adj", config.oom_score.to_string())
+        {
             tracing::warn!(%error, score = config.oom_score, "setting the OOM score failed");
         }
     }
@@ -107,11 +108,10 @@ fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
         other => anyhow::bail!("log level {other:?}: use trace, debug, info, warn or error"),
     };
     let filter = tracing_subscriber::EnvFilter::new(level);
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    if config.log_json {
-        anyhow::bail!("debug.format = \"json\" is not supported: use text");
-    }
-    builder.init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
     Ok(())
 }

@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod clone;
 pub mod epoll;
 pub mod mount;
+pub mod memory;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
