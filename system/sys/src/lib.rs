@@ -3,8 +3,8 @@
 pub mod bpf;
 pub mod clone;
 pub mod epoll;
-pub mod mount;
 pub mod memory;
+pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
