@@ -1,1 +1,3 @@
 //! Image names and ids, chains of layers, snapshots of containers.
+
+pub mod hello;
