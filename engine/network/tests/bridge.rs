@@ -168,7 +168,10 @@ fn release_answers_at_once_and_an_address_is_free_when_its_link_is_gone() {
     world.net().connect("c1", "fixed", &wish).unwrap();
     world.net().sandbox("c2", SandboxKind::Own).unwrap();
     let taken = world.net().connect("c2", "fixed", &wish).unwrap_err();
-    assert_eq!((taken.to_string().as_str(), taken.kind()), ("Address already in use", Kind::Forbidden));
+    assert_eq!(
+        (taken.to_string().as_str(), taken.kind()),
+        ("Address already in use", Kind::Forbidden)
+    );
     let began = Instant::now();
     world.net().release("c1").unwrap();
     assert!(began.elapsed() < Duration::from_millis(20), "{:?}", began.elapsed());
@@ -198,11 +201,20 @@ fn refusals_say_what_the_stock_daemon_says_and_change_nothing() {
     odd.options.insert("com.docker.network.driver.mtu".into(), "xx".into());
     let cases: Vec<(NetworkSpec, &str)> = vec![
         (spec("one"), "network with name one already exists"),
-        (with_subnet("two", "10.5.7.0/24"), "invalid pool request: Pool overlaps with other one on this address space"),
+        (
+            with_subnet("two", "10.5.7.0/24"),
+            "invalid pool request: Pool overlaps with other one on this address space",
+        ),
         (spec("host"), "operation is not permitted on predefined host network "),
-        (NetworkSpec { driver: "host".into(), ..spec("h2") }, "only one instance of \"host\" network is allowed"),
+        (
+            NetworkSpec { driver: "host".into(), ..spec("h2") },
+            "only one instance of \"host\" network is allowed",
+        ),
         (NetworkSpec { driver: "nope".into(), ..spec("x") }, "plugin \"nope\" not found"),
-        (odd, "failed to parse com.docker.network.driver.mtu value: xx (strconv.Atoi: parsing \"xx\": invalid syntax)"),
+        (
+            odd,
+            "failed to parse com.docker.network.driver.mtu value: xx (strconv.Atoi: parsing \"xx\": invalid syntax)",
+        ),
     ];
     for (spec, text) in cases {
         assert_eq!(world.net().create(&spec).unwrap_err().to_string(), text);
@@ -211,8 +223,16 @@ fn refusals_say_what_the_stock_daemon_says_and_change_nothing() {
     assert!(same.ends_with("networks have same bridge name"), "{same}");
     world.run("aa", "one");
     let active = world.net().remove("one").unwrap_err().to_string();
-    assert!(active.starts_with("error while removing network: network one has active endpoints (name:\"aa\" id:\""), "{active}");
-    assert_eq!(world.net().remove("bridge").unwrap_err().to_string(), "bridge is a pre-defined network and cannot be removed");
+    assert!(
+        active.starts_with(
+            "error while removing network: network one has active endpoints (name:\"aa\" id:\""
+        ),
+        "{active}"
+    );
+    assert_eq!(
+        world.net().remove("bridge").unwrap_err().to_string(),
+        "bridge is a pre-defined network and cannot be removed"
+    );
     assert_eq!(world.net().remove("nope").unwrap_err().to_string(), "network nope not found");
     world.net().release("aa").unwrap();
     world.net().remove("one").unwrap();

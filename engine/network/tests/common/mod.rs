@@ -1,7 +1,13 @@
 //! A host of its own for each test: the test's thread moves into a fresh network namespace, which
 //! is the "host" of a `Networks` in a temporary folder; "containers" are its sandboxes, and what
 //! runs in them are threads.
-#![allow(dead_code, unreachable_pub, clippy::disallowed_methods, clippy::missing_panics_doc, missing_docs)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::missing_panics_doc,
+    missing_docs
+)]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -45,7 +51,8 @@ impl World {
         let home = netns::current().unwrap();
         let there = netns::Excursion::begin_new(home.as_fd()).unwrap();
         std::mem::forget(there);
-        let folder = std::env::temp_dir().join(format!("ferry-network-{name}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("ferry-network-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let mut socket = Socket::open(Protocol::Route).unwrap();
         let mut batch = Batch::default();
