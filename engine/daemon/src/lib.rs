@@ -1,3 +1,4 @@
 //! ferryd: containers' lifecycle, events, exec, logs, HTTP, and the glue.
 
 pub mod config;
+pub mod http;
