@@ -160,6 +160,11 @@ impl Store {
         Ok(Position(seq))
     }
 
+    /// Where the last commit stands: equal means that nothing was written in between.
+    pub fn position(&self) -> Position {
+        Position(self.0.shared.lock().last)
+    }
+
     /// Returns once everything up to `position` would survive a power cut.
     pub fn wait_durable(&self, position: Position) -> Result<(), StoreError> {
         let shared = &self.0.shared;

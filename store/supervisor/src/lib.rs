@@ -8,12 +8,19 @@
 
 pub mod children;
 pub mod config;
+pub mod containers;
+pub mod content;
 pub mod context;
 pub mod error;
 pub mod events;
+pub mod gc;
+pub mod images;
 pub mod introspection;
+pub mod labels;
+pub mod leases;
 pub mod namespaces;
 pub mod server;
+pub mod snapshots;
 pub mod state;
 pub mod tasks;
 pub mod version;

@@ -29,9 +29,14 @@ macro_rules! limited {
 
 /// All services of the socket.
 pub fn routes(state: &Arc<State>) -> Routes {
+    use api::containers::v1::containers_server::ContainersServer;
+    use api::content::v1::content_server::ContentServer;
     use api::events::v1::events_server::EventsServer;
+    use api::images::v1::images_server::ImagesServer;
     use api::introspection::v1::introspection_server::IntrospectionServer;
+    use api::leases::v1::leases_server::LeasesServer;
     use api::namespaces::v1::namespaces_server::NamespacesServer;
+    use api::snapshots::v1::snapshots_server::SnapshotsServer;
     use api::version::v1::version_server::VersionServer;
     let state = || Arc::clone(state);
     Routes::new(HealthServer::new(crate::version::Health))
@@ -39,6 +44,11 @@ pub fn routes(state: &Arc<State>) -> Routes {
         .add_service(limited!(EventsServer::new(crate::events::Service(state()))))
         .add_service(limited!(NamespacesServer::new(crate::namespaces::Service(state()))))
         .add_service(limited!(IntrospectionServer::new(crate::introspection::Service(state()))))
+        .add_service(limited!(ContentServer::new(crate::content::Service(state()))))
+        .add_service(limited!(ImagesServer::new(crate::images::Service(state()))))
+        .add_service(limited!(SnapshotsServer::new(crate::snapshots::Service(state()))))
+        .add_service(limited!(LeasesServer::new(crate::leases::Service(state()))))
+        .add_service(limited!(ContainersServer::new(crate::containers::Service(state()))))
 }
 
 /// Binds the socket at `path`, in place of one that a dead server left.
@@ -75,6 +85,8 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let listener = bind(&config.address, config.uid, config.gid)?;
     let routes = routes(&state);
+    let housekeeping = crate::gc::run(Arc::clone(&state));
+    state.gc.trigger();
     tracing::info!(address = %config.address.display(), "serving");
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
@@ -86,6 +98,7 @@ pub async fn serve(
     let result = tokio::select! {
         result = server => result.map_err(|e| Error::Other(format!("serving gRPC: {e}"))),
         () = shutdown => Ok(()),
+        () = housekeeping => Ok(()),
     };
     let _ = std::fs::remove_file(&config.address);
     result

@@ -7,7 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metastore::{Batch, Class, Format, Store, Table};
 
+use crate::content::{OpenRefs, PendingBlobs};
 use crate::events::Exchange;
+use crate::gc::Collector;
+use crate::snapshots::{Folders, prepare_root};
 use crate::{Config, Error};
 
 /// The record format that this program writes, and who may read it.
@@ -30,6 +33,11 @@ pub struct State {
     pub uuid: String,
     /// Identity of the running kernel, which records of running things name.
     pub boot_id: String,
+    /// The garbage collector.
+    pub gc: Collector,
+    pub(crate) folders: Folders,
+    pub(crate) open_refs: OpenRefs,
+    pub(crate) pending_blobs: PendingBlobs,
     writing: Mutex<()>,
 }
 
@@ -54,7 +62,12 @@ impl State {
             .map_err(Error::io("reading the boot id"))?
             .trim()
             .to_owned();
+        let folders = prepare_root(&config.root, &store, &boot_id)?;
         Ok(Self {
+            gc: Collector::default(),
+            folders,
+            open_refs: OpenRefs::default(),
+            pending_blobs: PendingBlobs::default(),
             root: config.root.clone(),
             run: config.state.clone(),
             address: config.address.clone(),
