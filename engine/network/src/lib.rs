@@ -10,6 +10,7 @@
 mod config;
 pub mod driver;
 mod error;
+pub mod files;
 pub mod firewall;
 mod networks;
 mod records;

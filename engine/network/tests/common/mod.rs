@@ -1,0 +1,248 @@
+//! A host of its own for each test: the test's thread moves into a fresh network namespace, which
+//! is the "host" of a `Networks` in a temporary folder; "containers" are its sandboxes, and what
+//! runs in them are threads.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::missing_panics_doc,
+    missing_docs
+)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use metastore::{Format, Store};
+use network::{Config, Endpoint, EndpointSpec, Networks, SandboxKind};
+use sys::netlink::route::{self, LinkChange, LinkRef, Veth};
+use sys::netlink::{Batch, Protocol, Socket};
+use sys::netns;
+
+pub struct World {
+    pub networks: Option<Networks>,
+    pub folder: PathBuf,
+    home: OwnedFd,
+}
+
+/// Whether the test can run; prints why not.
+pub fn skipped() -> bool {
+    if rustix::process::geteuid().is_root() {
+        return false;
+    }
+    println!("SKIPPED: needs root to make network namespaces");
+    true
+}
+
+impl World {
+    /// Moves this thread into a new network namespace for good, and opens networks there.
+    pub fn new(name: &str) -> Self {
+        let mut world = Self::bare(name);
+        world.open(&|_| false);
+        world
+    }
+
+    pub fn bare(name: &str) -> Self {
+        let home = netns::current().unwrap();
+        let there = netns::Excursion::begin_new(home.as_fd()).unwrap();
+        std::mem::forget(there);
+        let folder =
+            std::env::temp_dir().join(format!("ferry-network-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut socket = Socket::open(Protocol::Route).unwrap();
+        let mut batch = Batch::default();
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        route::set_link(&mut batch, LinkRef::Index(1), &up);
+        socket.request(batch).unwrap();
+        Self { networks: None, folder, home }
+    }
+
+    pub fn config(&self) -> Config {
+        let mut config = Config::new(self.folder.join("exec"));
+        config.ready = 2;
+        config
+    }
+
+    pub fn open(&mut self, lives: &dyn Fn(&str) -> bool) -> network::Restored {
+        self.open_with(self.config(), lives)
+    }
+
+    pub fn open_with(&mut self, config: Config, lives: &dyn Fn(&str) -> bool) -> network::Restored {
+        let format = Format { version: 1, min_reader: 1 };
+        let store = Store::open(&self.folder.join("store"), format).unwrap();
+        let mut networks = Networks::open(config, store).unwrap();
+        let restored = networks.restore(lives).unwrap();
+        self.networks = Some(networks);
+        restored
+    }
+
+    /// As kill -9 does it: descriptors close, nothing else happens.
+    pub fn kill(&mut self) {
+        self.networks = None;
+    }
+
+    pub fn net(&mut self) -> &mut Networks {
+        self.networks.as_mut().unwrap()
+    }
+
+    /// Starts a "container" on a network.
+    pub fn run(&mut self, container: &str, network: &str) -> Container {
+        let spec = EndpointSpec { container_name: container.into(), ..EndpointSpec::default() };
+        let sandbox = self.net().sandbox(container, SandboxKind::Own).unwrap();
+        let endpoint = self.net().connect(container, network, &spec).unwrap();
+        Container { netns: netns::open(&sandbox.key.unwrap()).unwrap(), endpoint }
+    }
+
+    /// A machine outside: its own namespace, `192.0.2.2`, this host being `192.0.2.1`.
+    pub fn outside(&self) -> OwnedFd {
+        self.outside_named("up0", "192.0.2")
+    }
+
+    /// Another such machine, `NET.2`, behind another link, `NET.1`.
+    pub fn outside_named(&self, near_name: &str, net: &str) -> OwnedFd {
+        let host = netns::current().unwrap();
+        let there = netns::Excursion::begin_new(host.as_fd()).unwrap();
+        let outside = netns::current().unwrap();
+        let mut far = Socket::open(Protocol::Route).unwrap();
+        drop(there);
+        let mut near = Socket::open(Protocol::Route).unwrap();
+        let mut batch = Batch::default();
+        route::add_veth(
+            &mut batch,
+            &Veth {
+                name: near_name,
+                master: None,
+                peer_name: "eth0",
+                peer_mac: [2, 0, 0, 0, 0, 9],
+                peer_netns: outside.as_fd(),
+                mtu: None,
+            },
+        );
+        near.request(batch).unwrap();
+        for (socket, name, address) in
+            [(&mut near, near_name, format!("{net}.1")), (&mut far, "eth0", format!("{net}.2"))]
+        {
+            let link = route::link_by_name(socket, name).unwrap().unwrap();
+            let mut batch = Batch::default();
+            let up = LinkChange { up: Some(true), ..LinkChange::default() };
+            route::set_link(&mut batch, LinkRef::Index(link.index), &up);
+            route::add_address(&mut batch, link.index, address.parse().unwrap(), 24);
+            socket.request(batch).unwrap();
+        }
+        let link = route::link_by_name(&mut far, "eth0").unwrap().unwrap().index;
+        let mut batch = Batch::default();
+        let via = Some(format!("{net}.1").parse().unwrap());
+        route::add_route(&mut batch, &route::Route { to: None, via, link, v4: true });
+        far.request(batch).unwrap();
+        outside
+    }
+
+    /// The host of this world.
+    pub fn host(&self) -> OwnedFd {
+        netns::current().unwrap()
+    }
+
+    pub fn links(&self) -> Vec<String> {
+        let mut socket = Socket::open(Protocol::Route).unwrap();
+        let mut all: Vec<_> =
+            route::links(&mut socket).unwrap().into_iter().map(|l| l.name).collect();
+        all.sort();
+        all
+    }
+
+    pub fn pins(&self) -> Vec<String> {
+        let Ok(all) = fs::read_dir(self.folder.join("exec/netns")) else { return Vec::new() };
+        all.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.networks = None;
+        let pins = self.folder.join("exec/netns");
+        for name in self.pins() {
+            let _ = netns::unpin(&pins.join(name));
+        }
+        let _ = rustix::mount::unmount(&pins, rustix::mount::UnmountFlags::DETACH);
+        let _ = fs::remove_dir_all(&self.folder);
+        let _ = rustix::thread::move_into_link_name_space(
+            self.home.as_fd(),
+            Some(rustix::thread::LinkNameSpaceType::Network),
+        );
+    }
+}
+
+pub struct Container {
+    pub netns: OwnedFd,
+    pub endpoint: Endpoint,
+}
+
+impl Container {
+    pub fn ip(&self) -> IpAddr {
+        IpAddr::V4(self.endpoint.ipv4.unwrap().0)
+    }
+}
+
+/// Runs `f` on a thread inside a namespace.
+pub fn inside<T: Send + 'static>(
+    netns: &OwnedFd,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    let netns = netns.try_clone().unwrap();
+    std::thread::spawn(move || {
+        rustix::thread::move_into_link_name_space(
+            netns.as_fd(),
+            Some(rustix::thread::LinkNameSpaceType::Network),
+        )
+        .unwrap();
+        f()
+    })
+}
+
+/// Connects from one namespace to an address in another, where a server answers with the address
+/// it sees; that, or `None` when no connection came about in half a second.
+pub fn reach(from: &OwnedFd, to: &OwnedFd, address: IpAddr) -> Option<IpAddr> {
+    let listener = inside(to, move || TcpListener::bind((address, 0)).unwrap()).join().unwrap();
+    let port = listener.local_addr().unwrap().port();
+    reach_listener(from, listener, SocketAddr::new(address, port))
+}
+
+pub fn reach_listener(from: &OwnedFd, listener: TcpListener, to: SocketAddr) -> Option<IpAddr> {
+    listener.set_nonblocking(true).unwrap();
+    let client = inside(from, move || {
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(500)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        text.parse().ok()
+    });
+    while !client.is_finished() {
+        if let Ok((mut stream, peer)) = listener.accept() {
+            let _ = write!(stream, "{}", peer.ip());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    client.join().unwrap()
+}
+
+/// Runs a program in this thread's namespace; its output, or `None` when there is no such program.
+pub fn program(name: &str, args: &[&str]) -> Option<String> {
+    let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.exists());
+    let Some(path) = found else {
+        println!("SKIPPED: no program {name}");
+        return None;
+    };
+    let output = Command::new(path).args(args).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} {args:?}: {errors}");
+    Some(text)
+}
