@@ -5,7 +5,8 @@
 //! effects. Nothing here knows HTTP, tokio, or what a container is beyond its id.
 //!
 //! A container's life: [`Networks::sandbox`], then [`Networks::connect`] for each network, then
-//! [`Networks::release`]; [`Networks::maintain`] whenever a waker is readable or its time came.
+//! [`Networks::release`]; [`Networks::maintain`] whenever a waker is readable or its time came,
+//! which [`thread::spawn`] sees to.
 
 mod config;
 pub mod driver;
@@ -15,6 +16,7 @@ pub mod firewall;
 mod networks;
 mod records;
 mod sandbox;
+pub mod thread;
 mod types;
 mod validate;
 mod view;

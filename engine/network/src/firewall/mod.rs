@@ -25,6 +25,8 @@ pub struct Firewall {
     table: String,
     variant: Variant,
     elements: BTreeSet<Element>,
+    /// Whether our tables are there; before, changes are only noted.
+    loaded: bool,
     /// Whether the kernel keeps others from changing our tables.
     owned: bool,
     warnings: Vec<String>,
@@ -43,6 +45,7 @@ impl Firewall {
             table: table.to_owned(),
             variant: Variant::default(),
             elements: BTreeSet::new(),
+            loaded: false,
             owned: false,
             warnings: Vec::new(),
         })
@@ -63,6 +66,7 @@ impl Firewall {
                 self.owned = false;
             }
         }
+        self.loaded = true;
         self.watch_foreign();
         Ok(())
     }
@@ -88,7 +92,8 @@ impl Firewall {
     pub fn add(&mut self, elements: &[Element]) -> Result<()> {
         let fresh: Vec<Element> =
             elements.iter().filter(|e| !self.elements.contains(e)).cloned().collect();
-        if fresh.is_empty() {
+        if fresh.is_empty() || !self.loaded {
+            self.elements.extend(fresh);
             return Ok(());
         }
         let mut transaction = Transaction::default();
@@ -111,6 +116,9 @@ impl Firewall {
         }
         for element in &gone {
             self.elements.remove(element);
+        }
+        if !self.loaded {
+            return Ok(());
         }
         let mut transaction = Transaction::default();
         self.encode(&mut transaction, &gone, false, &self.elements);

@@ -73,12 +73,15 @@ impl World {
     }
 
     pub fn open_with(&mut self, config: Config, lives: &dyn Fn(&str) -> bool) -> network::Restored {
-        let format = Format { version: 1, min_reader: 1 };
-        let store = Store::open(&self.folder.join("store"), format).unwrap();
-        let mut networks = Networks::open(config, store).unwrap();
+        let mut networks = Networks::open(config, self.store()).unwrap();
         let restored = networks.restore(lives).unwrap();
         self.networks = Some(networks);
         restored
+    }
+
+    pub fn store(&self) -> Store {
+        let format = Format { version: 1, min_reader: 1 };
+        Store::open(&self.folder.join("store"), format).unwrap()
     }
 
     /// As kill -9 does it: descriptors close, nothing else happens.
