@@ -47,11 +47,7 @@ pub fn hostname(hostname: &str) -> String {
 
 /// The full name, then the part before the first dot where that differs.
 fn own_names(hostname: &str, domain: &str) -> String {
-    let full = if domain.is_empty() {
-        hostname.to_owned()
-    } else {
-        format!("{hostname}.{domain}")
-    };
+    let full = if domain.is_empty() { hostname.to_owned() } else { format!("{hostname}.{domain}") };
     match full.split_once('.') {
         Some((short, _)) if !short.is_empty() => format!("{full} {short}"),
         _ => full,

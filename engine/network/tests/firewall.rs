@@ -124,7 +124,8 @@ fn a_foreign_table_that_drops_is_named_with_the_line_to_add() {
         return;
     }
     let mut world = World::new("foreign");
-    let table = "table inet mine { chain fw { type filter hook forward priority 0; policy drop; }; }";
+    let table =
+        "table inet mine { chain fw { type filter hook forward priority 0; policy drop; }; }";
     if program("nft", &[table]).is_none() {
         return;
     }
@@ -203,7 +204,14 @@ fn start(dockerd: &PathBuf, folder: &std::path::Path) -> Option<Child> {
     let socket = folder.join("d.sock");
     let _ = fs::remove_file(&socket);
     let mut child = Command::new(dockerd)
-        .args(["--config-file", "/dev/null", "--data-root", &at("d-data"), "--exec-root", &at("d-exec")])
+        .args([
+            "--config-file",
+            "/dev/null",
+            "--data-root",
+            &at("d-data"),
+            "--exec-root",
+            &at("d-exec"),
+        ])
         .args(["--pidfile", &at("d.pid"), "--host", &format!("unix://{}", socket.display())])
         .args(["--userland-proxy=false", "--storage-driver", "vfs"])
         .env("PATH", path)

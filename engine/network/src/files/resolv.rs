@@ -71,7 +71,9 @@ impl From<&str> for Parsed {
             let key = words.next().unwrap_or_default();
             let rest: Vec<String> = words.map(str::to_owned).collect();
             match key {
-                "nameserver" => out.servers.extend(rest.into_iter().next().filter(|s| is_address(s))),
+                "nameserver" => {
+                    out.servers.extend(rest.into_iter().next().filter(|s| is_address(s)))
+                }
                 "search" | "domain" => out.search = rest,
                 "options" => out.options.extend(rest),
                 _ => out.other.push(line.to_owned()),
