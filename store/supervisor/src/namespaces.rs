@@ -1,6 +1,6 @@
 //! Namespaces: records with labels; made by the first write into them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use containerd_api::events::{NamespaceCreate, NamespaceDelete, NamespaceUpdate};
@@ -10,18 +10,20 @@ use metastore::{Batch, Class, Table};
 use serde::{Deserialize, Serialize};
 use tonic::{Request, Response, Status};
 
-use crate::context::{check_identifier, check_label};
+use crate::containers::CONTAINERS;
+use crate::content::{BLOBS, INGESTS};
+use crate::context::{check_identifier, check_label, name_of};
+use crate::images::IMAGES;
+use crate::leases::{LEASES, RESOURCES};
+use crate::snapshots::SNAPSHOTS;
 use crate::{Context, Error, State};
 
 const NAMESPACES: Table = Table::new("namespaces");
 /// Tables whose keys begin with a namespace: one with any of them is not empty.
-const OWNED: [(Table, &str); 5] = [
-    (Table::new("images"), "images"),
-    (Table::new("blobs"), "blobs"),
-    (Table::new("containers"), "containers"),
-    (Table::new("snapshots"), "snapshots"),
-    (Table::new("leases"), "leases"),
-];
+const OWNED: [(Table, &str); 3] =
+    [(IMAGES, "images"), (BLOBS, "blobs"), (CONTAINERS, "containers")];
+/// Tables whose rows go with their namespace.
+const CARRIED: [Table; 3] = [LEASES, RESOURCES, INGESTS];
 
 /// A namespace's record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,16 +76,29 @@ impl State {
         let mut left = Vec::new();
         for (table, what) in OWNED {
             if !self.store.scan(table, &context.prefix())?.is_empty() {
-                left.push(what);
+                left.push(what.to_owned());
             }
         }
+        let mut snapshotters = BTreeSet::new();
+        for (key, _) in self.store.scan(SNAPSHOTS, &context.prefix())? {
+            if let Some((snapshotter, _)) = name_of(&key).split_once('\0') {
+                snapshotters.insert(format!("snapshots on {snapshotter:?} snapshotter"));
+            }
+        }
+        left.extend(snapshotters);
         if !left.is_empty() {
             return Err(Error::FailedPrecondition(format!(
                 "namespace {name:?} must be empty, but it still has {}",
                 left.join(", ")
             )));
         }
-        Ok(self.store.commit(Class::Crash, Batch::default().delete(NAMESPACES, name))?)
+        let mut batch = Batch::default().delete(NAMESPACES, name);
+        for table in CARRIED {
+            for (key, _) in self.store.scan(table, &context.prefix())? {
+                batch = batch.delete(table, key);
+            }
+        }
+        Ok(self.store.commit(Class::Crash, batch)?)
     }
 }
 
@@ -150,7 +165,11 @@ impl api::namespaces_server::Namespaces for Service {
         let paths = request.update_mask.map(|m| m.paths).unwrap_or_default();
         let updated = {
             let _writing = self.0.write();
-            let mut record = self.0.namespace(&wanted.name)?;
+            // containerd makes one that is absent.
+            let mut record = match self.0.namespace(&wanted.name) {
+                Err(Error::NotFound(_)) => Namespace::default(),
+                other => other?,
+            };
             if paths.is_empty() {
                 record.labels = wanted.labels.into_iter().collect();
             } else {

@@ -78,7 +78,12 @@ impl State {
         context: &Context,
         mut container: Container,
     ) -> Result<Container, Error> {
-        check(&container)?;
+        check(&container).map_err(|error| match error {
+            Error::InvalidArgument(what) => {
+                invalid(format!("create container failed validation: {what}"))
+            }
+            other => other,
+        })?;
         let now = time::now();
         (container.created_at, container.updated_at) = (Some(now), Some(now));
         {

@@ -15,8 +15,9 @@ use tokio::sync::Notify;
 
 use crate::{Error, State};
 
-/// How long deletions are gathered before a collection.
-const GATHER: Duration = Duration::from_millis(100);
+/// How long deletions are gathered before a collection: what a client without a lease has
+/// just made stays that long at least, as with a stock containerd.
+const GATHER: Duration = Duration::from_secs(10);
 /// At the latest so often, for what expires.
 const PERIOD: Duration = Duration::from_secs(600);
 /// How long commits are gathered before one syncfs.

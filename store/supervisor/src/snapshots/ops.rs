@@ -214,9 +214,8 @@ impl State {
             if snapshot.kind == Kind::Committed
                 && self.snapshots(place)?.iter().any(|(_, child)| child.parent == key)
             {
-                return Err(Error::FailedPrecondition(format!(
-                    "failed to remove {key:?}: cannot remove snapshot with child"
-                )));
+                let what = "cannot remove snapshot with child";
+                return Err(Error::FailedPrecondition(what.into()));
             }
             let batch = Batch::default().delete(SNAPSHOTS, place.key(key));
             let batch = self.without_lease(place.context, batch, &place.resource(), key);
