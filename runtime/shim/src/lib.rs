@@ -1,1 +1,20 @@
-//! One poll loop that owns a container's stdio, logs and exit.
+//! The shim: one process a container, one control thread on one poll loop, that owns the
+//! container's stdio, logs and exit, and asks an OCI runtime for everything else.
+//!
+//! It serves containerd's task service (versions 2 and 3) over ttrpc, publishes events, and is
+//! the *sink* of its processes' output. It knows no tokio, no gRPC and no images, links no
+//! runtime, and its loop never waits for anything but its descriptors.
+
+mod args;
+mod cgroups;
+mod core;
+mod detached;
+mod io;
+mod launch;
+mod mounts;
+mod poll;
+mod publisher;
+mod runtime;
+mod task;
+
+pub use launch::main;
