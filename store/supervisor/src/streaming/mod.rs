@@ -11,6 +11,7 @@
 mod grpc;
 mod raw;
 
+pub(crate) use grpc::tell;
 pub use grpc::{GrpcReader, GrpcWriter, Service};
 pub use raw::{address as raw_address, listen};
 

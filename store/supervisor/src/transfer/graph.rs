@@ -1,0 +1,123 @@
+//! Keeping what an archive brought: documents become blobs, and labels tell the collector what
+//! refers to what. Whether a document is an index or a manifest is read from it, since the types
+//! in descriptors lie.
+
+use super::import::Contents;
+use crate::labels::Labels;
+use crate::{Context, Error, State};
+use oci::image::{Index, Manifest};
+use oci::{Descriptor, Platform};
+use std::sync::Arc;
+
+/// Deepest nesting of indexes.
+const MAX_DEPTH: u32 = 8;
+/// Largest index or manifest, in bytes.
+const MAX_DOCUMENT: u64 = 8 << 20;
+
+/// What a document is.
+pub(super) enum Node {
+    Index(Index),
+    Manifest(Manifest),
+    Leaf,
+}
+
+impl Node {
+    /// Reads a document by its content.
+    pub(super) fn parse(bytes: &[u8]) -> Self {
+        if bytes.first() != Some(&b'{') {
+            return Self::Leaf;
+        }
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else {
+            return Self::Leaf;
+        };
+        if value.get("manifests").is_some_and(serde_json::Value::is_array) {
+            return serde_json::from_value(value).map_or(Self::Leaf, Self::Index);
+        }
+        if value.get("config").is_some() && value.get("layers").is_some() {
+            return serde_json::from_value(value).map_or(Self::Leaf, Self::Manifest);
+        }
+        Self::Leaf
+    }
+
+    /// The document behind a descriptor in the store. Errors: it is not there.
+    pub(super) fn stored(state: &State, context: &Context, of: &Descriptor) -> Result<Self, Error> {
+        Ok(Self::parse(&state.content_bytes(context, &of.digest, MAX_DOCUMENT)?))
+    }
+}
+
+/// Stores `root` and all that it refers to. `platforms` (none: all) choose among an index's
+/// entries; entries that the archive does not hold are left out.
+pub(super) fn keep(
+    state: &Arc<State>,
+    context: &Context,
+    contents: &Contents,
+    root: &Descriptor,
+    platforms: &[Platform],
+) -> Result<(), Error> {
+    let keeper = Keeper { state, context, contents, platforms };
+    keeper.node(root, 0)
+}
+
+struct Keeper<'a> {
+    state: &'a Arc<State>,
+    context: &'a Context,
+    contents: &'a Contents,
+    platforms: &'a [Platform],
+}
+
+impl Keeper<'_> {
+    fn node(&self, of: &Descriptor, depth: u32) -> Result<(), Error> {
+        if depth > MAX_DEPTH {
+            return Err(Error::InvalidArgument(format!("index {} is nested too deep", of.digest)));
+        }
+        let Some(bytes) = self.contents.documents.get(&of.digest) else { return self.blob(of) };
+        let mut labels = Labels::new();
+        match Node::parse(bytes) {
+            Node::Index(index) => {
+                for (n, child) in index.manifests.iter().enumerate() {
+                    if self.wanted(child) && self.held(child) {
+                        self.node(child, depth + 1)?;
+                        labels.insert(reference(&format!("m.{n}")), child.digest.to_string());
+                    }
+                }
+            }
+            Node::Manifest(manifest) => {
+                self.node(&manifest.config, depth + 1)?;
+                labels.insert(reference("config"), manifest.config.digest.to_string());
+                for (n, layer) in manifest.layers.iter().enumerate() {
+                    self.node(layer, depth + 1)?;
+                    labels.insert(reference(&format!("l.{n}")), layer.digest.to_string());
+                }
+            }
+            Node::Leaf => {}
+        }
+        self.state.content_put(self.context, bytes, labels)?;
+        Ok(())
+    }
+
+    fn wanted(&self, child: &Descriptor) -> bool {
+        let Some(platform) = &child.platform else { return true };
+        self.platforms.is_empty() || self.platforms.iter().any(|p| p.rank(platform).is_some())
+    }
+
+    fn held(&self, child: &Descriptor) -> bool {
+        self.contents.documents.contains_key(&child.digest)
+            || self.state.content_info(self.context, &child.digest).is_ok()
+    }
+
+    /// A blob must have come with the archive, or be there already.
+    fn blob(&self, of: &Descriptor) -> Result<(), Error> {
+        match self.contents.blobs.get(&of.digest) {
+            Some(blob) if blob.size == of.size => Ok(()),
+            Some(blob) => Err(Error::InvalidArgument(format!(
+                "blob {} has {} bytes, {} were announced",
+                of.digest, blob.size, of.size
+            ))),
+            None => self.state.content_info(self.context, &of.digest).map(drop),
+        }
+    }
+}
+
+fn reference(what: &str) -> String {
+    format!("containerd.io/gc.ref.content.{what}")
+}

@@ -1,0 +1,126 @@
+//! Transfer: images between streams and the store: import, export, tag, unpack. Registries are
+//! not here yet and are refused by name. Everything but the gRPC layer is synchronous and runs on
+//! threads that may block.
+
+mod export;
+mod graph;
+mod import;
+mod layers;
+mod names;
+mod progress;
+mod resolve;
+mod service;
+mod unpack;
+
+pub use export::{Wish, export};
+pub use progress::Progress;
+pub use service::Service;
+
+use crate::images::Image;
+use crate::leases::Guard;
+use crate::{Context, Error, State};
+use containerd_api::transfer_types::ImageStore;
+use containerd_api::types;
+use oci::{Descriptor, Platform};
+use std::io::Read;
+use std::sync::Arc;
+
+/// A platform off the wire.
+pub(crate) fn platform(wire: &types::Platform) -> Platform {
+    Platform {
+        os_version: wire.os_version.clone(),
+        os_features: wire.os_features.clone(),
+        ..Platform::new(&wire.os, &wire.architecture, &wire.variant)
+    }
+    .normalized()
+}
+
+/// Imports the archive on `stream` into the store: blobs, names, and snapshots where `store` asks
+/// for unpacking. Returns the names with their targets. Answers when all of it is durable.
+pub fn import(
+    state: &Arc<State>,
+    context: &Context,
+    stream: impl Read,
+    store: &ImageStore,
+    progress: &Progress,
+) -> Result<Vec<(String, Descriptor)>, Error> {
+    let guard;
+    let context = if context.lease.is_some() {
+        context
+    } else {
+        guard = Guard::new(state, context)?;
+        guard.context()
+    };
+    progress.tell("Importing", "", None);
+    let ahead = store.unpacks.iter().map(|u| u.snapshotter.as_str()).find(|s| unpack::streams(s));
+    let mut contents = import::read(state, context, stream, ahead)?;
+    let mut ready = std::mem::take(&mut contents.layers);
+    let stored = store_images(state, context, &mut contents, store, &mut ready, progress);
+    if let Some(snapshotter) = ahead {
+        unpack::drop_rest(state, context, snapshotter, ready);
+    }
+    let stored = stored?;
+    progress.tell("Completed import", "", None);
+    Ok(stored)
+}
+
+fn store_images(
+    state: &Arc<State>,
+    context: &Context,
+    contents: &mut import::Contents,
+    store: &ImageStore,
+    ready: &mut std::collections::HashMap<oci::Digest, layers::Layer>,
+    progress: &Progress,
+) -> Result<Vec<(String, Descriptor)>, Error> {
+    let resolved = resolve::resolve(contents)?;
+    let platforms: Vec<Platform> = store.platforms.iter().map(platform).collect();
+    graph::keep(state, context, contents, &resolved.index, &platforms)?;
+    let mut wanted = Vec::new();
+    for image in &resolved.images {
+        let names = names::imported(store, image);
+        // An entry that was filtered out, or is not in the archive, has no blob.
+        if !names.is_empty() && state.content_info(context, &image.digest).is_ok() {
+            wanted.push((image, names));
+        }
+    }
+    let index_names = names::given(store, &resolved.index);
+    if !index_names.is_empty() {
+        wanted.push((&resolved.index, index_names));
+    }
+    let mut stored = Vec::new();
+    for (image, names) in wanted {
+        for wish in &store.unpacks {
+            let platform = wish.platform.as_ref().map_or_else(Platform::host, platform);
+            progress.tell("unpacking", &image.digest.to_string(), Some(image));
+            unpack::unpack(state, context, image, &platform, &wish.snapshotter, ready)?;
+        }
+        for name in names {
+            let mut target = image.clone();
+            target.annotations.remove("io.containerd.import.ref-source");
+            let mut record = Image::new(target.clone());
+            record.labels = store.labels.clone().into_iter().collect();
+            state.put_image(context, &name, record)?;
+            progress.tell("saved", &name, Some(&target));
+            stored.push((name, target));
+        }
+    }
+    Ok(stored)
+}
+
+/// Gives the image `from` the names of `store`.
+pub fn tag(state: &State, context: &Context, from: &str, store: &ImageStore) -> Result<(), Error> {
+    let image = state.image(context, from)?;
+    let names = names::given(store, &image.target);
+    if names.is_empty() {
+        return Err(Error::InvalidArgument("a name to tag with is required".into()));
+    }
+    for name in names {
+        let mut record = Image::new(image.target.clone());
+        record.labels = match store.labels.is_empty() {
+            true => image.labels.clone(),
+            false => store.labels.clone().into_iter().collect(),
+        };
+        state.put_image(context, &name, record)?;
+    }
+    Ok(())
+}
