@@ -5,6 +5,7 @@
 use crate::content::Writer;
 use crate::diff::extract;
 use crate::labels::Labels;
+use crate::snapshots::{Kind, Place, Snapshotter};
 use crate::{Context, Error, State};
 use archive::{Compression, Deferred, TailReader};
 use oci::Digest;
@@ -138,7 +139,8 @@ pub(super) fn extract_alone(
     digest: bool,
 ) -> Result<Layer, Error> {
     let key = format!("extract-{}", crate::state::random_uuid()?);
-    let mounts = state.snapshot_prepare(context, snapshotter, &key, "", Labels::new())?;
+    let place = Place::new(context, Snapshotter::named(snapshotter)?);
+    let mounts = state.prepare(&place, Kind::Active, &key, "", Labels::new())?;
     let extracted = extract(&mounts, source, digest);
     match extracted {
         Ok((folder, applied)) => {
@@ -156,7 +158,8 @@ pub(super) fn extract_alone(
 
 /// Removes an active snapshot that nobody needs.
 pub(super) fn discard(state: &Arc<State>, context: &Context, snapshotter: &str, key: &str) {
-    if let Err(e) = state.snapshot_remove(context, snapshotter, key) {
+    let place = Snapshotter::named(snapshotter).map(|s| Place::new(context, s));
+    if let Err(e) = place.and_then(|place| state.remove_snapshot(&place, key)) {
         tracing::warn!("removing the snapshot {key}: {e}");
     }
 }

@@ -5,11 +5,12 @@ use super::graph::Node;
 use super::layers::{Layer, discard, extract_alone};
 use crate::diff::UNCOMPRESSED;
 use crate::labels::Labels;
+use crate::snapshots::{Kind, Place, Snapshotter};
 use crate::{Context, Error, State};
 use oci::image::{ChainId, ImageConfig, Manifest};
 use oci::{Descriptor, Digest, Platform};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Largest image config, in bytes.
@@ -107,20 +108,22 @@ impl Step<'_> {
     ) -> Result<(), Error> {
         let Self { state, context, snapshotter, .. } = *self;
         let name = self.chain.0.to_string();
-        if state.snapshot_stat(context, snapshotter, &name).is_ok() {
+        if state.snapshot(&self.place()?, &name).is_ok() {
             if let Some(layer) = ready.remove(&blob.digest) {
                 discard(state, context, snapshotter, &layer.key);
             }
             return Ok(());
         }
-        let layer = match ready.remove(&blob.digest) {
-            Some(layer) => layer,
-            None => self.extract(blob)?,
+        let committed = if streams(snapshotter) {
+            let layer = match ready.remove(&blob.digest) {
+                Some(layer) => layer,
+                None => self.extract(blob)?,
+            };
+            let settled = self.settle(&layer, diff_id, &name);
+            settled.inspect_err(|_| discard(state, context, snapshotter, &layer.key))
+        } else {
+            self.in_order(blob, diff_id, &name)
         };
-        let committed = self.settle(&layer, diff_id, &name);
-        if committed.is_err() {
-            discard(state, context, snapshotter, &layer.key);
-        }
         match committed {
             Err(Error::AlreadyExists(_)) => {}
             other => other?,
@@ -139,24 +142,50 @@ impl Step<'_> {
     fn settle(&self, layer: &Layer, diff_id: Digest, name: &str) -> Result<(), Error> {
         if layer.diff_id != Some(diff_id) {
             let got = layer.diff_id.map(|d| d.to_string()).unwrap_or_default();
-            return Err(Error::InvalidArgument(format!("wrong diff id {got}, the image says {diff_id}")));
+            return Err(wrong(&got, &diff_id));
         }
-        let below = match self.below {
-            Some(below) => self.state.snapshot_folders(self.context, self.snapshotter, &below.0.to_string())?,
-            None => Vec::new(),
-        };
-        let parents: Vec<&Path> = below.iter().map(AsRef::as_ref).collect();
+        let place = self.place()?;
+        let below = self.below.map(|b| b.0.to_string()).unwrap_or_default();
+        let folders = folders(self.state, &place, &below)?;
+        let parents: Vec<&Path> = folders.iter().map(AsRef::as_ref).collect();
         archive::join(&layer.folder, &parents, &layer.deferred)
             .map_err(|e| Error::Other(format!("layer {diff_id}: {e}")))?;
-        let below = self.below.map(|b| b.0.to_string());
-        self.state.snapshot_commit_onto(
-            self.context,
-            self.snapshotter,
-            name,
-            &layer.key,
-            below.as_deref(),
-        )
+        self.state.commit_snapshot(&place, name, &layer.key, &below, Labels::new())
     }
+
+    /// A snapshotter whose snapshots are full copies: each layer on top of the one below.
+    fn in_order(&self, blob: &Descriptor, diff_id: Digest, name: &str) -> Result<(), Error> {
+        let (state, place) = (self.state, self.place()?);
+        let key = format!("extract-{}", crate::state::random_uuid()?);
+        let below = self.below.map(|b| b.0.to_string()).unwrap_or_default();
+        let mounts = state.prepare(&place, Kind::Active, &key, &below, Labels::new())?;
+        let done = state.diff_apply(self.context, blob, &mounts, false).and_then(|applied| {
+            if applied.digest != diff_id {
+                return Err(wrong(&applied.digest.to_string(), &diff_id));
+            }
+            state.commit_snapshot(&place, name, &key, "", Labels::new())
+        });
+        done.inspect_err(|_| discard(state, self.context, self.snapshotter, &key))
+    }
+
+    fn place(&self) -> Result<Place<'_>, Error> {
+        Ok(Place::new(self.context, Snapshotter::named(self.snapshotter)?))
+    }
+}
+
+fn wrong(got: &str, wanted: &Digest) -> Error {
+    Error::InvalidArgument(format!("wrong diff id {got}, the image says {wanted}"))
+}
+
+/// The folders of a committed snapshot and all below it, topmost first.
+fn folders(state: &State, place: &Place<'_>, top: &str) -> Result<Vec<PathBuf>, Error> {
+    let (mut found, mut name) = (Vec::new(), top.to_owned());
+    while !name.is_empty() {
+        let snapshot = state.snapshot(place, &name)?;
+        found.push(state.layer_path(&snapshot));
+        name = snapshot.parent;
+    }
+    Ok(found)
 }
 
 /// Which snapshotter layers can be unpacked for while they stream in: only an overlay's layers
