@@ -11,7 +11,7 @@ use crate::{Error, State};
 
 /// Plugins as a stock containerd lists them, so far as Ferry offers what they name:
 /// type, id, whether it is bound to a platform, capabilities, required types.
-const PLUGINS: [(&str, &str, bool, &[&str], &[&str]); 34] = [
+const PLUGINS: [(&str, &str, bool, &[&str], &[&str]); 35] = [
     ("io.containerd.content.v1", "content", false, &[], &[]),
     ("io.containerd.event.v1", "exchange", false, &[], &[]),
     ("io.containerd.snapshotter.v1", "native", true, &[], &[]),
@@ -44,6 +44,7 @@ const PLUGINS: [(&str, &str, bool, &[&str], &[&str]); 34] = [
     ("io.containerd.grpc.v1", "tasks", false, &[], &["io.containerd.service.v1"]),
     ("io.containerd.transfer.v1", "local", false, &[], &["io.containerd.snapshotter.v1"]),
     ("io.containerd.grpc.v1", "transfer", false, &[], &["io.containerd.transfer.v1"]),
+    ("io.ferry.stream.v1", "archive", false, &[], &["io.containerd.streaming.v1"]),
     ("io.containerd.grpc.v1", "version", false, &[], &[]),
     ("io.containerd.grpc.v1", "healthcheck", false, &[], &[]),
 ];
@@ -66,6 +67,8 @@ impl Service {
             "io.containerd.content.v1" => Some(self.0.root.join("content")),
             _ => None,
         };
+        let stream = (r#type == "io.ferry.stream.v1")
+            .then(|| crate::streaming::raw_address(&self.0.address));
         api::Plugin {
             r#type: r#type.into(),
             id: id.into(),
@@ -74,6 +77,7 @@ impl Service {
             exports: root
                 .map(|root| ("root".to_owned(), root.display().to_string()))
                 .into_iter()
+                .chain(stream.map(|path| ("address".to_owned(), path.display().to_string())))
                 .collect(),
             capabilities: capabilities.iter().map(|&s| s.into()).collect(),
             init_err: None,

@@ -13,6 +13,8 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+use crate::running::Running;
+use crate::tasks::TaskService;
 use crate::{Config, Error, State};
 
 /// HTTP/2 window of one stream, in bytes: blobs flow at memory speed.
@@ -28,17 +30,23 @@ macro_rules! limited {
 }
 
 /// All services of the socket.
-pub fn routes(state: &Arc<State>) -> Routes {
+pub fn routes(state: &Arc<State>, running: &Running) -> Routes {
     use api::containers::v1::containers_server::ContainersServer;
     use api::content::v1::content_server::ContentServer;
+    use api::diff::v1::diff_server::DiffServer;
     use api::events::v1::events_server::EventsServer;
     use api::images::v1::images_server::ImagesServer;
     use api::introspection::v1::introspection_server::IntrospectionServer;
     use api::leases::v1::leases_server::LeasesServer;
     use api::namespaces::v1::namespaces_server::NamespacesServer;
     use api::snapshots::v1::snapshots_server::SnapshotsServer;
+    use api::streaming::v1::streaming_server::StreamingServer;
+    use api::tasks::v1::tasks_server::TasksServer;
+    use api::transfer::v1::transfer_server::TransferServer;
     use api::version::v1::version_server::VersionServer;
     let state = || Arc::clone(state);
+    let streams = &running.streams;
+    let transfer = crate::transfer::Service { state: state(), streams: streams.clone() };
     Routes::new(HealthServer::new(crate::version::Health))
         .add_service(VersionServer::new(crate::version::Service))
         .add_service(limited!(EventsServer::new(crate::events::Service(state()))))
@@ -49,6 +57,10 @@ pub fn routes(state: &Arc<State>) -> Routes {
         .add_service(limited!(SnapshotsServer::new(crate::snapshots::Service(state()))))
         .add_service(limited!(LeasesServer::new(crate::leases::Service(state()))))
         .add_service(limited!(ContainersServer::new(crate::containers::Service(state()))))
+        .add_service(limited!(TasksServer::new(TaskService(running.tasks.clone()))))
+        .add_service(limited!(DiffServer::new(crate::diff::Service(state()))))
+        .add_service(limited!(StreamingServer::new(crate::streaming::Service(streams.clone()))))
+        .add_service(limited!(TransferServer::new(transfer)))
 }
 
 /// Binds the socket at `path`, in place of one that a dead server left.
@@ -84,7 +96,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
     let listener = bind(&config.address, config.uid, config.gid)?;
-    let routes = routes(&state);
+    let running = Running::start(config, &state).await?;
+    let routes = routes(&state, &running);
     let housekeeping = crate::gc::run(Arc::clone(&state));
     state.gc.trigger();
     tracing::info!(address = %config.address.display(), "serving");

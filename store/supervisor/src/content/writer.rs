@@ -200,6 +200,11 @@ impl Writer {
         })
     }
 
+    /// The data file, opened anew for reading from its beginning; it stays readable after commit.
+    pub fn data(&self) -> std::io::Result<File> {
+        File::open(self.folder.join("data"))
+    }
+
     /// Where it stands.
     pub fn status(&self) -> IngestStatus {
         IngestStatus {

@@ -135,11 +135,6 @@ pub(crate) fn extract(
     Ok((target.folder, applied))
 }
 
-/// The folders that mounts consist of, topmost first.
-pub(crate) fn layers(mounts: &[Mount]) -> Result<Vec<PathBuf>, Error> {
-    Target::layers(mounts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -75,11 +75,10 @@ impl GrpcReader {
         Self { endpoint, chunk: Bytes::new(), used: 0, opened: false }
     }
 
-    fn grant(&self, update: i32) -> io::Result<()> {
+    fn grant(&self, update: i32) {
         let message = any::pack(&WindowUpdate { update });
         // A client that has sent everything no longer listens, which is not an error.
         let _ = self.endpoint.outgoing.blocking_send(Ok(message));
-        Ok(())
     }
 }
 
@@ -87,7 +86,7 @@ impl Read for GrpcReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if !self.opened {
             self.opened = true;
-            self.grant(WINDOW)?;
+            self.grant(WINDOW);
         }
         while self.chunk.is_empty() {
             let Some(message) = self.endpoint.incoming.blocking_recv() else { return Ok(0) };
@@ -96,7 +95,8 @@ impl Read for GrpcReader {
             self.chunk = data.map_err(io::Error::other)?.data;
             self.used += i32::try_from(self.chunk.len()).unwrap_or(i32::MAX);
             if self.used >= WINDOW / 4 {
-                self.grant(std::mem::take(&mut self.used))?;
+                let used = std::mem::take(&mut self.used);
+                self.grant(used);
             }
         }
         let n = buf.len().min(self.chunk.len());

@@ -89,7 +89,7 @@ pub(super) fn read(
     let mut contents = Contents::default();
     let import = crate::state::random_uuid()?;
     let workers = Workers::new(state, context, unpack);
-    let read = (|| {
+    let read: Result<(), Error> = (|| {
         while let Some(entry) = reader.next_entry().map_err(failed)? {
             let name = clean(&entry.path);
             match entry.kind {
@@ -136,7 +136,7 @@ fn member<R: std::io::BufRead>(
     let failed = |e| Error::Other(format!("reading the image archive: {e}"));
     // The head tells a document from a layer; the rest follows it.
     let mut head = vec![0; usize::try_from(size.min(512)).unwrap_or(512)];
-    reader.read_exact(&mut head).map_err(|e| failed(e.into()))?;
+    reader.read_exact(&mut head).map_err(Error::io("reading the image archive"))?;
     let left = size - head.len() as u64;
     if matches!(head.first(), Some(b'{' | b'[')) && size <= MAX_DOCUMENT {
         head.extend(reader.read_all(left).map_err(failed)?);
