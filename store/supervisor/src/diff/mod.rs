@@ -54,8 +54,10 @@ impl State {
         archive::join(&target.folder, &parents, &applied.deferred).map_err(what)?;
         if sync {
             let root = target.open()?;
-            rustix::fs::syncfs(root.fd())
-                .map_err(|e| Error::Io { what: format!("syncing {}", blob.digest), source: e.into() })?;
+            rustix::fs::syncfs(root.fd()).map_err(|e| Error::Io {
+                what: format!("syncing {}", blob.digest),
+                source: e.into(),
+            })?;
         }
         let diff_id = match applied.diff_id {
             Some(bytes) => sha256(&bytes)?,

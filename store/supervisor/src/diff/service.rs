@@ -15,7 +15,8 @@ pub struct Service(pub Arc<State>);
 pub(crate) fn from_wire(wire: Option<types::Descriptor>) -> Result<Descriptor, Error> {
     let wire = wire.ok_or_else(|| Error::InvalidArgument("a descriptor is required".into()))?;
     let invalid = |what: String| Error::InvalidArgument(what);
-    let digest = wire.digest.parse().map_err(|e: oci::digest::InvalidDigest| invalid(e.to_string()))?;
+    let digest =
+        wire.digest.parse().map_err(|e: oci::digest::InvalidDigest| invalid(e.to_string()))?;
     let size = u64::try_from(wire.size).map_err(|_| invalid("a negative size".into()))?;
     let mut descriptor = Descriptor::new(wire.media_type, digest, size);
     descriptor.annotations = wire.annotations.into_iter().collect();
@@ -53,7 +54,8 @@ impl api::diff_server::Diff for Service {
         }
         let blob = from_wire(wish.diff)?;
         let state = Arc::clone(&self.0);
-        let applied = blocking(move || state.diff_apply(&context, &blob, &wish.mounts, wish.sync_fs)).await?;
+        let applied =
+            blocking(move || state.diff_apply(&context, &blob, &wish.mounts, wish.sync_fs)).await?;
         Ok(Response::new(api::ApplyResponse { applied: Some(to_wire(&applied)) }))
     }
 

@@ -30,7 +30,9 @@ fn option<'a>(mount: &'a Mount, name: &str) -> Option<&'a str> {
 
 fn lowers(mount: &Mount) -> Vec<PathBuf> {
     // containerd writes no escapes: its folders hold no colons.
-    option(mount, "lowerdir").map(|list| list.split(':').map(PathBuf::from).collect()).unwrap_or_default()
+    option(mount, "lowerdir")
+        .map(|list| list.split(':').map(PathBuf::from).collect())
+        .unwrap_or_default()
 }
 
 fn is_bind(mount: &Mount) -> bool {
@@ -51,7 +53,8 @@ impl Target {
         let mount = one(mounts)?;
         if mount.r#type == "overlay" {
             let upper = option(mount, "upperdir");
-            let upper = upper.ok_or_else(|| Error::InvalidArgument("a read-only overlay".into()))?;
+            let upper =
+                upper.ok_or_else(|| Error::InvalidArgument("a read-only overlay".into()))?;
             let (folder, lowers) = (PathBuf::from(upper), lowers(mount));
             return Ok(Self { folder, lowers, whiteouts: Whiteouts::Overlay, _mount: None });
         }
@@ -73,7 +76,12 @@ impl Target {
         stack.splice(0..0, option(mount, "upperdir").map(PathBuf::from));
         if let [only] = stack.as_slice() {
             let folder = only.clone();
-            return Ok(Self { folder, lowers: Vec::new(), whiteouts: Whiteouts::Keep, _mount: None });
+            return Ok(Self {
+                folder,
+                lowers: Vec::new(),
+                whiteouts: Whiteouts::Keep,
+                _mount: None,
+            });
         }
         let failed = |e: rustix::io::Errno| Error::Io {
             what: "mounting an overlay to read it".into(),
@@ -109,7 +117,9 @@ impl Target {
 fn overlay(stack: &[PathBuf]) -> Result<OwnedFd, rustix::io::Errno> {
     let context = || fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC);
     let mut fs = context()?;
-    let each = |fs: &OwnedFd| stack.iter().try_for_each(|l| fsconfig_set_string(fs, "lowerdir+", l.as_path()));
+    let each = |fs: &OwnedFd| {
+        stack.iter().try_for_each(|l| fsconfig_set_string(fs, "lowerdir+", l.as_path()))
+    };
     if each(&fs).is_err() {
         fs = context()?;
         let list: Vec<&[u8]> = stack.iter().map(|l| l.as_os_str().as_encoded_bytes()).collect();
@@ -144,7 +154,12 @@ mod tests {
         let mount = Mount {
             r#type: "overlay".into(),
             source: "overlay".into(),
-            options: vec!["index=off".into(), "upperdir=/u".into(), "workdir=/w".into(), "lowerdir=/b:/a".into()],
+            options: vec![
+                "index=off".into(),
+                "upperdir=/u".into(),
+                "workdir=/w".into(),
+                "lowerdir=/b:/a".into(),
+            ],
             ..Mount::default()
         };
         let target = Target::of(std::slice::from_ref(&mount)).unwrap();

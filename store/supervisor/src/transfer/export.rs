@@ -50,13 +50,15 @@ pub fn export<W: Write>(state: &State, context: &Context, wish: &Wish, out: W) -
     }
     let failed = |e| Error::Other(format!("writing the image archive: {e}"));
     let mut writer = Writer::new(out);
-    let mut document = |name: &str, bytes: &[u8]| {
-        writer.entry(Header::file(name, 0), bytes).map_err(failed)
-    };
+    let mut document =
+        |name: &str, bytes: &[u8]| writer.entry(Header::file(name, 0), bytes).map_err(failed);
     document("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    document("index.json", &json(&serde_json::json!({
-        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": plan.manifests,
-    }))?)?;
+    document(
+        "index.json",
+        &json(&serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": plan.manifests,
+        }))?,
+    )?;
     if !wish.only_oci {
         document("manifest.json", &json(&plan.saved)?)?;
         document("repositories", &json(&plan.repositories)?)?;
@@ -83,7 +85,12 @@ fn path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 
-fn copy<W: Write>(writer: &mut Writer<W>, mut file: File, size: u64, digest: &Digest) -> Result<(), Error> {
+fn copy<W: Write>(
+    writer: &mut Writer<W>,
+    mut file: File,
+    size: u64,
+    digest: &Digest,
+) -> Result<(), Error> {
     let mut buffer = vec![0; 1 << 20];
     let mut left = size;
     while left > 0 {
@@ -91,7 +98,9 @@ fn copy<W: Write>(writer: &mut Writer<W>, mut file: File, size: u64, digest: &Di
         if n == 0 {
             return Err(Error::Other(format!("blob {digest} is shorter than its record says")));
         }
-        writer.data(&buffer[..n]).map_err(|e| Error::Other(format!("writing the image archive: {e}")))?;
+        writer
+            .data(&buffer[..n])
+            .map_err(|e| Error::Other(format!("writing the image archive: {e}")))?;
         left -= n as u64;
     }
     Ok(())
@@ -133,7 +142,11 @@ impl Plan {
             // One image under several names is one entry with several tags.
             match self.saved.iter_mut().find(|saved| saved.config == config) {
                 Some(saved) => saved.repo_tags.extend(familiar),
-                None => self.saved.push(Saved { config, repo_tags: familiar.into_iter().collect(), layers }),
+                None => self.saved.push(Saved {
+                    config,
+                    repo_tags: familiar.into_iter().collect(),
+                    layers,
+                }),
             }
         }
         Ok(())
@@ -153,7 +166,10 @@ impl Plan {
             Node::Index(index) if depth < 8 => {
                 for child in &index.manifests {
                     let wanted = wish.platforms.is_empty()
-                        || child.platform.as_ref().is_none_or(|has| wish.platforms.iter().any(|p| p.rank(has).is_some()));
+                        || child
+                            .platform
+                            .as_ref()
+                            .is_none_or(|has| wish.platforms.iter().any(|p| p.rank(has).is_some()));
                     let here = state.content_info(context, &child.digest).is_ok();
                     if wanted && here {
                         self.collect(state, context, wish, child, found, depth + 1)?;
@@ -162,12 +178,17 @@ impl Plan {
             }
             Node::Manifest(manifest) => {
                 self.blobs.insert(manifest.config.digest);
-                let forbidden = |l: &&Descriptor| wish.only_distributable && media_type::is_foreign_layer(&l.media_type);
-                let layers: Vec<Digest> = manifest.layers.iter().filter(|l| !forbidden(l)).map(|l| l.digest).collect();
+                let forbidden = |l: &&Descriptor| {
+                    wish.only_distributable && media_type::is_foreign_layer(&l.media_type)
+                };
+                let layers: Vec<Digest> =
+                    manifest.layers.iter().filter(|l| !forbidden(l)).map(|l| l.digest).collect();
                 self.blobs.extend(layers.iter().copied());
                 let config = state.content_bytes(context, &manifest.config.digest, 8 << 20)?;
                 let config: Option<ImageConfig> = serde_json::from_slice(&config).ok();
-                if config.is_some_and(|c| c.rootfs.diff_ids.len() == layers.len() && !layers.is_empty()) {
+                if config
+                    .is_some_and(|c| c.rootfs.diff_ids.len() == layers.len() && !layers.is_empty())
+                {
                     found.push((manifest.config.digest, layers));
                 }
             }

@@ -142,7 +142,9 @@ fn member<R: std::io::BufRead>(
         head.extend(reader.read_all(left).map_err(failed)?);
         contents.held += head.len();
         if contents.held > MAX_DOCUMENTS {
-            return Err(Error::InvalidArgument("the image archive holds too many documents".into()));
+            return Err(Error::InvalidArgument(
+                "the image archive holds too many documents".into(),
+            ));
         }
         let digest = Digest::sha256(&head);
         contents.documents.insert(digest, head);
@@ -160,10 +162,12 @@ fn blob<R: std::io::BufRead>(
     reference: &str,
     workers: &Workers,
 ) -> Result<Blob, Error> {
-    let compression = Compression::sniff(head).map_err(|e| Error::InvalidArgument(e.to_string()))?;
+    let compression =
+        Compression::sniff(head).map_err(|e| Error::InvalidArgument(e.to_string()))?;
     let mut writer = Writer::open(&workers.state, &workers.context, reference, size, None)?;
     let tail = Tail::new();
-    let looks_like_a_layer = compression != Compression::None || head.get(257..262) == Some(b"ustar");
+    let looks_like_a_layer =
+        compression != Compression::None || head.get(257..262) == Some(b"ustar");
     let job = if looks_like_a_layer {
         let file = writer.data().map_err(Error::io("reading an ingest"))?;
         workers.unpack(tail.reader(file), compression)?

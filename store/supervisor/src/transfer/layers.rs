@@ -95,12 +95,11 @@ impl Workers {
 
     /// Makes a blob durable, beside whatever comes next.
     pub(super) fn commit(&self, writer: Writer, size: u64, digest: Digest, job: Option<Job>) {
-        let commit = std::thread::spawn(move || {
-            match writer.commit(size, Some(digest), Labels::new()) {
+        let commit =
+            std::thread::spawn(move || match writer.commit(size, Some(digest), Labels::new()) {
                 Ok(_) | Err(Error::AlreadyExists(_)) => Ok(()),
                 Err(e) => Err(e),
-            }
-        });
+            });
         self.running.lock().unwrap_or_else(PoisonError::into_inner).push((digest, commit, job));
     }
 
@@ -144,9 +143,9 @@ pub(super) fn extract_alone(
     let extracted = extract(&mounts, source, digest);
     match extracted {
         Ok((folder, applied)) => {
-            let diff_id = applied.diff_id.and_then(|bytes| {
-                Digest::from_bytes(oci::digest::Algorithm::Sha256, &bytes)
-            });
+            let diff_id = applied
+                .diff_id
+                .and_then(|bytes| Digest::from_bytes(oci::digest::Algorithm::Sha256, &bytes));
             Ok(Layer { key, folder, diff_id, deferred: applied.deferred })
         }
         Err(e) => {

@@ -18,6 +18,7 @@ pub use service::Service;
 
 use crate::images::Image;
 use crate::leases::Guard;
+use crate::snapshots::Snapshotter;
 use crate::{Context, Error, State};
 use containerd_api::transfer_types::ImageStore;
 use containerd_api::types;
@@ -52,6 +53,12 @@ pub fn import(
         guard.context()
     };
     progress.tell("Importing", "", None);
+    let mut store = store.clone();
+    for wish in &mut store.unpacks {
+        // An empty name means the default, which labels must spell out.
+        wish.snapshotter = Snapshotter::named(&wish.snapshotter)?.name().into();
+    }
+    let store = &store;
     let ahead = store.unpacks.iter().map(|u| u.snapshotter.as_str()).find(|s| unpack::streams(s));
     let mut contents = import::read(state, context, stream, ahead)?;
     let mut ready = std::mem::take(&mut contents.layers);

@@ -61,7 +61,9 @@ pub(super) fn resolve(contents: &mut Contents) -> Result<Resolved, Error> {
         return Ok(Resolved { index: descriptor, images: index.manifests });
     }
     let bytes = contents.document("manifest.json").ok_or_else(|| {
-        invalid("unrecognized image format: the archive has no index.json and no manifest.json".into())
+        invalid(
+            "unrecognized image format: the archive has no index.json and no manifest.json".into(),
+        )
     })?;
     let saved: Vec<Saved> =
         serde_json::from_slice(bytes).map_err(|e| invalid(format!("manifest.json: {e}")))?;
@@ -85,13 +87,15 @@ pub(super) fn resolve(contents: &mut Contents) -> Result<Resolved, Error> {
             images.push(named);
         }
     }
-    let index = MadeIndex { schema_version: 2, media_type: media_type::OCI_INDEX, manifests: &images };
+    let index =
+        MadeIndex { schema_version: 2, media_type: media_type::OCI_INDEX, manifests: &images };
     let index = add(contents, media_type::OCI_INDEX, &index)?;
     Ok(Resolved { index, images })
 }
 
 fn made_up(contents: &mut Contents, entry: &Saved) -> Result<Descriptor, Error> {
-    let missing = |name: &str| Error::InvalidArgument(format!("image archive: {name:?} is missing"));
+    let missing =
+        |name: &str| Error::InvalidArgument(format!("image archive: {name:?} is missing"));
     let config = contents.document(&entry.config).ok_or_else(|| missing(&entry.config))?;
     let parsed: oci::image::ImageConfig = serde_json::from_slice(config)
         .map_err(|e| Error::InvalidArgument(format!("{}: {e}", entry.config)))?;
@@ -119,7 +123,11 @@ fn layer_type(blob: &Blob) -> &'static str {
     }
 }
 
-fn add(contents: &mut Contents, media: &str, document: &impl Serialize) -> Result<Descriptor, Error> {
+fn add(
+    contents: &mut Contents,
+    media: &str,
+    document: &impl Serialize,
+) -> Result<Descriptor, Error> {
     let bytes = serde_json::to_vec(document).map_err(|e| Error::Other(e.to_string()))?;
     let descriptor = Descriptor::of(media, &bytes);
     contents.documents.insert(Digest::sha256(&bytes), bytes);

@@ -29,7 +29,10 @@ fn unpacked<M: Name + Default>(any: &Any) -> Result<Option<M>, Error> {
 
 #[tonic::async_trait]
 impl api::transfer_server::Transfer for Service {
-    async fn transfer(&self, request: Request<api::TransferRequest>) -> Result<Response<()>, Status> {
+    async fn transfer(
+        &self,
+        request: Request<api::TransferRequest>,
+    ) -> Result<Response<()>, Status> {
         let context = Context::from_metadata(request.metadata())?;
         let wish = request.into_inner();
         let (source, destination) =
@@ -81,7 +84,8 @@ impl Service {
         to: ImageExportStream,
     ) -> Result<(), Error> {
         let state = Arc::clone(&self.state);
-        let mut wanted: Vec<String> = Some(from.name).filter(|n| !n.is_empty()).into_iter().collect();
+        let mut wanted: Vec<String> =
+            Some(from.name).filter(|n| !n.is_empty()).into_iter().collect();
         for reference in from.extra_references {
             if reference.is_prefix {
                 return Err(Error::Unimplemented("exporting images by prefix".into()));

@@ -195,7 +195,12 @@ pub(super) fn streams(snapshotter: &str) -> bool {
 }
 
 /// Drops layers that no image turned out to need.
-pub(super) fn drop_rest(state: &Arc<State>, context: &Context, snapshotter: &str, ready: HashMap<Digest, Layer>) {
+pub(super) fn drop_rest(
+    state: &Arc<State>,
+    context: &Context,
+    snapshotter: &str,
+    ready: HashMap<Digest, Layer>,
+) {
     for layer in ready.into_values() {
         discard(state, context, snapshotter, &layer.key);
     }
