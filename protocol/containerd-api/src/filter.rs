@@ -101,7 +101,9 @@ fn parse_one(text: &str) -> Result<Vec<Selector>, InvalidFilter> {
         return Ok(selectors);
     }
     loop {
+        parser.skip_spaces();
         selectors.push(parser.selector()?);
+        parser.skip_spaces();
         match parser.peek() {
             None => return Ok(selectors),
             Some(',') => parser.at += 1,
@@ -113,6 +115,12 @@ fn parse_one(text: &str) -> Result<Vec<Selector>, InvalidFilter> {
 impl<'a> Parser<'a> {
     fn peek(&self) -> Option<char> {
         self.rest().chars().next()
+    }
+
+    // Go's scanner drops white space between tokens; clients write ", " between selectors.
+    fn skip_spaces(&mut self) {
+        let rest = self.rest();
+        self.at += rest.len() - rest.trim_start().len();
     }
 
     fn rest(&self) -> &'a str {
@@ -221,6 +229,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn white_space_between_selectors_means_nothing() {
+        assert!(holds(&["namespace==moby, topic==/tasks/exit "]));
+        assert!(!holds(&[" namespace==moby, topic==/x"]));
+    }
 
     fn holds(filters: &[&str]) -> bool {
         let object = |path: &[&str]| match path {
