@@ -1,3 +1,133 @@
-//! The OCI runtime.
+//! The OCI runtime: argv → request → the runtime library → text and exit code.
 
-fn main() {}
+mod args;
+mod commands;
+mod help;
+mod log;
+mod template;
+
+use args::{COMMANDS, Command, GLOBAL, Parsed};
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// What holds for every command.
+#[derive(Debug)]
+pub(crate) struct Global {
+    /// Folder of all containers' state.
+    pub(crate) root: PathBuf,
+    /// Lacking rights on cgroups is no error.
+    pub(crate) rootless: bool,
+    /// The log.
+    pub(crate) log: log::Log,
+}
+
+/// Prints to stdout; a closed pipe is nobody's concern.
+pub(crate) fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn main() {
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|w| w.to_string_lossy().into_owned()).collect();
+    std::process::exit(dispatch(&words));
+}
+
+fn dispatch(words: &[String]) -> i32 {
+    let parsed = match args::parse(GLOBAL, words, false) {
+        Ok(parsed) => parsed,
+        Err(why) => {
+            print(&format!("Incorrect Usage. {why}\n\n{}", help::program()));
+            log::Log::default().write("error", &why);
+            return 1;
+        }
+    };
+    if parsed.is_on("version") {
+        print(&help::version());
+        return 0;
+    }
+    let global = match global(&parsed) {
+        Ok(global) => global,
+        Err(why) => {
+            log::Log::default().write("error", &why);
+            return 1;
+        }
+    };
+    let Some(name) = parsed.rest.first().filter(|_| !parsed.is_on("help")) else {
+        print(&help::program());
+        return 0;
+    };
+    let find = |name: &str| COMMANDS.iter().find(|c| c.name == name);
+    if name == "help" || name == "h" {
+        match parsed.rest.get(1).map(|n| find(n)) {
+            Some(Some(command)) => print(&help::command(command)),
+            _ => print(&help::program()),
+        }
+        return 0;
+    }
+    let Some(command) = find(name) else {
+        global.log.write("error", &format!("No help topic for '{name}'\n"));
+        return 3;
+    };
+    run(&global, command, &parsed.rest[1..])
+}
+
+fn run(global: &Global, command: &Command, words: &[String]) -> i32 {
+    let parsed = match args::parse(command.flags, words, command.mixed) {
+        Ok(parsed) => parsed,
+        Err(why) if why == "help requested" => {
+            print(&help::command(command));
+            return 0;
+        }
+        Err(why) => {
+            print(&format!("Incorrect Usage: {why}\n\n{}\n", help::command(command)));
+            global.log.write("error", &why);
+            return 1;
+        }
+    };
+    let (least, most) = command.arity;
+    if !(least..=most).contains(&parsed.rest.len()) {
+        print(&format!("Incorrect Usage.\n\n{}\n", help::command(command)));
+        let program = std::env::args().next().unwrap_or_default();
+        let need = match (least, most) {
+            (a, b) if a == b => format!("exactly {a}"),
+            (a, _) if parsed.rest.len() < a => format!("a minimum of {a}"),
+            (_, b) => format!("a maximum of {b}"),
+        };
+        let name = command.name;
+        global.log.write("error", &format!("{program}: {name:?} requires {need} argument(s)"));
+        return 1;
+    }
+    match commands::run(global, command.name, &parsed) {
+        Ok(code) => code,
+        Err(commands::Failure { message, code }) => {
+            global.log.write("error", &message);
+            code
+        }
+    }
+}
+
+fn global(parsed: &Parsed) -> Result<Global, String> {
+    let own = || match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) if !rustix::process::geteuid().is_root() => PathBuf::from(dir).join("ferry-runc"),
+        _ => PathBuf::from("/run/ferry-runc"),
+    };
+    let rootless = match parsed.value("rootless").unwrap_or("auto") {
+        "auto" => !rustix::process::geteuid().is_root(),
+        "true" | "1" => true,
+        "false" | "0" => false,
+        other => return Err(format!("strconv.ParseBool: parsing {other:?}: invalid syntax")),
+    };
+    let json = match parsed.value("log-format").unwrap_or("text") {
+        "text" => false,
+        "json" => true,
+        other => return Err(format!("invalid log-format: {other}")),
+    };
+    if parsed.is_on("systemd-cgroup") {
+        return Err("--systemd-cgroup is not supported: the cgroup driver is cgroupfs".into());
+    }
+    Ok(Global {
+        root: parsed.value("root").map_or_else(own, PathBuf::from),
+        rootless,
+        log: log::Log { path: parsed.value("log").map(str::to_owned), json },
+    })
+}

@@ -1,1 +1,44 @@
 //! OCI bundle to process: the library of ferry-runc.
+//!
+//! `create` is the way in; `init` draws the whole start of a container at its head. Synchronous and
+//! single-threaded throughout: one clone3 makes a container. What must not be here: the command
+//! line, and anything about images, networks or daemons.
+
+mod caps;
+mod console;
+mod create;
+mod dev;
+mod error;
+mod exec;
+mod features;
+mod foreground;
+mod hooks;
+mod idmap;
+mod init;
+mod launch;
+mod lifecycle;
+mod mounts;
+mod numa;
+mod options;
+mod proc_root;
+mod process;
+mod protect;
+mod record;
+mod report;
+pub mod seccomp;
+mod signals;
+mod sync;
+mod tree;
+mod update;
+
+pub use create::{Create, create, run};
+pub use error::{Error, Lower, Result};
+pub use exec::{Exec, exec};
+pub use features::features;
+pub use init::Flags;
+pub use lifecycle::{delete, kill, pause, resume, start};
+pub use protect::protect;
+pub use record::{Home, Record, check_id, format_time};
+pub use report::{Listed, event_stats, list, pids, state_document, state_of};
+pub use signals::parse_signal;
+pub use update::{Update, update};

@@ -90,7 +90,7 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// Changes attributes of a mount, given by a descriptor on its root (kernel 5.12).
+/// Changes attributes and propagation (an `MS_SHARED`-like bit, or 0) of a mount, given by a descriptor on its root (kernel 5.12).
 ///
 /// # Errors
 /// As mount_setattr(2).
@@ -99,12 +99,13 @@ pub fn set_attributes(
     recursive: bool,
     set: u64,
     clear: u64,
+    propagation: u64,
     idmap: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     let attr = MountAttr {
         attr_set: set | if idmap.is_some() { attr::IDMAP } else { 0 },
         attr_clr: clear,
-        propagation: 0,
+        propagation,
         userns_fd: idmap.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     let flags = libc::AT_EMPTY_PATH | if recursive { 0x8000 } else { 0 };

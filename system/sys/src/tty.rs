@@ -1,19 +1,15 @@
 //! Pseudo-terminals of containers, and descriptors sent over unix sockets.
 
-use rustix::fs::{Mode, OFlags};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::path::Path;
 
-/// A new pseudo-terminal: master and slave, the slave opened through the master (TIOCGPTPEER), so
-/// that no path is involved.
+/// Unlocks a terminal's master and opens its slave through it (TIOCGPTPEER), so that no path is
+/// involved.
 ///
 /// # Errors
 /// As ioctl_tty(2).
-pub fn pty(ptmx: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = rustix::fs::open(ptmx, flags, Mode::empty())?;
-    rustix::pty::unlockpt(&master)?;
+pub fn slave_of(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    rustix::pty::unlockpt(master)?;
     // SAFETY: TIOCGPTPEER takes open flags by value and answers a new descriptor.
     let slave = unsafe {
         libc::ioctl(
@@ -26,10 +22,10 @@ pub fn pty(ptmx: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: new and owned by nobody.
-    Ok((master, unsafe { OwnedFd::from_raw_fd(slave) }))
+    Ok(unsafe { OwnedFd::from_raw_fd(slave) })
 }
 
-/// Starts a session and makes the terminal its controlling one.
+/// Makes the terminal the controlling one of the caller's session.
 ///
 /// # Errors
 /// As ioctl_tty(2).

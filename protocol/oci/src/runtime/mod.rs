@@ -26,6 +26,32 @@ use std::collections::BTreeMap;
 /// The version of the runtime specification that these types describe.
 pub const SPEC_VERSION: &str = "1.3.0";
 
+/// A document of the specification that is read from JSON.
+pub trait Document: serde::de::DeserializeOwned {}
+impl<T: serde::de::DeserializeOwned> Document for T {}
+
+/// Reads a document.
+///
+/// # Errors
+/// When it is not JSON, or a field has another type.
+pub fn from_json<T: Document>(bytes: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(bytes)
+}
+
+/// Writes a document over several lines.
+///
+/// # Errors
+/// Never for the types of this module.
+pub fn to_json_indented<T: serde::Serialize>(
+    value: &T,
+    indent: &str,
+) -> serde_json::Result<String> {
+    let mut text = Vec::new();
+    let format = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, format))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
 /// Reads a value for which `null` means "not set", as Go's decoder does.
 pub(crate) fn nullable<'de, D, T>(de: D) -> Result<T, D::Error>
 where

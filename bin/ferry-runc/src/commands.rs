@@ -1,0 +1,345 @@
+//! Each command: flags → a request to the runtime library → what is printed.
+
+use crate::args::Parsed;
+use crate::{Global, print, template};
+use oci::runtime::{BlockIo, Cpu, Memory, Pids, Process, Resources};
+use runtime::{Create, Error, Exec, Flags, Update};
+use std::path::{Path, PathBuf};
+
+/// What is logged, and the exit code.
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) code: i32,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { message: error.to_string(), code: 1 }
+    }
+}
+
+fn failure(message: impl Into<String>) -> Failure {
+    Failure { message: message.into(), code: 1 }
+}
+
+/// The names that runc puts before an error.
+fn prefixed(prefix: &'static str, code: i32) -> impl Fn(Error) -> Failure {
+    move |error| Failure { message: format!("{prefix} failed: {error}"), code }
+}
+
+/// Runs a command.
+pub(crate) fn run(global: &Global, name: &str, parsed: &Parsed) -> Result<i32, Failure> {
+    let root = &global.root;
+    let id = parsed.rest.first().map(String::as_str).unwrap_or_default();
+    match name {
+        "create" => return create(global, parsed),
+        "run" => return run_container(global, parsed),
+        "exec" => return exec(global, parsed),
+        "start" => runtime::start(root, id)?,
+        "kill" => {
+            let signal = parsed.rest.get(1).map_or("SIGTERM", String::as_str);
+            runtime::kill(root, id, runtime::parse_signal(signal)?, parsed.is_on("all"))?;
+        }
+        "delete" => runtime::delete(root, id, parsed.is_on("force"))?,
+        "pause" => runtime::pause(root, id)?,
+        "resume" => runtime::resume(root, id)?,
+        "state" => print(&runtime::state_document(root, id)?),
+        "list" => list(root, parsed)?,
+        "ps" => ps(root, id, parsed)?,
+        "events" => events(root, id, parsed)?,
+        "update" => update(root, id, parsed)?,
+        "features" => print(&format!("{}\n", pretty(&runtime::features())?)),
+        _ => template::write(parsed.value("bundle"), parsed.is_on("rootless"))?,
+    }
+    Ok(0)
+}
+
+fn pretty(value: &oci::runtime::Features) -> Result<String, Failure> {
+    oci::runtime::to_json_indented(value, "    ").map_err(|e| failure(e.to_string()))
+}
+
+/// Descriptors that the starter passes on: `--preserve-fds` and systemd's.
+fn preserved(parsed: &Parsed) -> Result<u32, Failure> {
+    let own = match parsed.value("preserve-fds") {
+        Some(text) => text
+            .parse::<u32>()
+            .map_err(|_| failure(format!("invalid value {text:?} for flag -preserve-fds")))?,
+        None => 0,
+    };
+    let listen = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
+    Ok(own.saturating_add(listen).min(4096))
+}
+
+fn flags(global: &Global, parsed: &Parsed) -> Result<Flags, Failure> {
+    Ok(Flags {
+        no_pivot: parsed.is_on("no-pivot"),
+        no_new_keyring: parsed.is_on("no-new-keyring"),
+        preserve_fds: preserved(parsed)?,
+        rootless: global.rootless,
+    })
+}
+
+fn request(global: &Global, parsed: &Parsed) -> Result<Create, Failure> {
+    let path = |name: &str| parsed.value(name).map(PathBuf::from);
+    Ok(Create {
+        root: global.root.clone(),
+        id: parsed.rest[0].clone(),
+        bundle: path("bundle").unwrap_or_else(|| PathBuf::from(".")),
+        pid_file: path("pid-file"),
+        console_socket: path("console-socket"),
+        pidfd_socket: path("pidfd-socket"),
+        detach: parsed.is_on("detach"),
+        keep: parsed.is_on("keep"),
+        no_subreaper: parsed.is_on("no-subreaper"),
+        flags: flags(global, parsed)?,
+    })
+}
+
+fn create(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
+    let fail = prefixed("runc create", 1);
+    let request = request(global, parsed)?;
+    runtime::protect().map_err(&fail)?;
+    let warnings = runtime::create(&request).map_err(&fail)?;
+    warnings.iter().for_each(|w| global.log.write("warning", w));
+    Ok(0)
+}
+
+fn run_container(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
+    let fail = prefixed("runc run", 1);
+    let request = request(global, parsed)?;
+    runtime::protect().map_err(&fail)?;
+    runtime::run(&request, &mut |w| global.log.write("warning", w)).map_err(&fail)
+}
+
+fn exec(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
+    let fail = prefixed("exec", 255);
+    let process = match parsed.value("process") {
+        Some(path) => Some(read_json::<Process>(Path::new(path))?),
+        None => None,
+    };
+    if process.is_none() && parsed.rest.len() < 2 {
+        return Err(Failure {
+            message: "exec failed: process args cannot be empty".into(),
+            code: 255,
+        });
+    }
+    let path = |name: &str| parsed.value(name).map(PathBuf::from);
+    let text = |name: &str| parsed.value(name).map(str::to_owned);
+    let request = Exec {
+        root: global.root.clone(),
+        id: parsed.rest[0].clone(),
+        process,
+        args: parsed.rest[1..].to_vec(),
+        cwd: text("cwd"),
+        env: parsed.all("env"),
+        tty: parsed.is_on("tty"),
+        user: parsed.value("user").map(user).transpose()?,
+        additional_gids: numbers(&parsed.all("additional-gids"))?,
+        caps: parsed.all("cap"),
+        no_new_privs: parsed.value("no-new-privs").map(|v| v == "true"),
+        apparmor: text("apparmor"),
+        process_label: text("process-label"),
+        detach: parsed.is_on("detach"),
+        pid_file: path("pid-file"),
+        console_socket: path("console-socket"),
+        pidfd_socket: path("pidfd-socket"),
+        ignore_paused: parsed.is_on("ignore-paused"),
+        cgroups: cgroups(&parsed.all("cgroup")),
+        flags: flags(global, parsed)?,
+    };
+    runtime::protect().map_err(&fail)?;
+    runtime::exec(&request, &mut |w| global.log.write("warning", w)).map_err(&fail)
+}
+
+fn user(text: &str) -> Result<(u32, Option<u32>), Failure> {
+    let number = |kind: &str, s: &str| {
+        s.parse::<u32>().map_err(|_| failure(format!("bad {kind}: parsing {s:?}: invalid syntax")))
+    };
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((number("uid", uid)?, Some(number("gid", gid)?))),
+        None => Ok((number("uid", text)?, None)),
+    }
+}
+
+fn numbers(all: &[String]) -> Result<Vec<u32>, Failure> {
+    all.iter()
+        .flat_map(|text| text.split(','))
+        .map(|n| n.parse().map_err(|_| failure(format!("invalid group id {n:?}"))))
+        .collect()
+}
+
+/// `[controllers:]path`.
+fn cgroups(all: &[String]) -> Vec<(Vec<String>, String)> {
+    all.iter()
+        .map(|text| match text.split_once(':') {
+            Some((names, path)) => (names.split(',').map(str::to_owned).collect(), path.to_owned()),
+            None => (Vec::new(), text.clone()),
+        })
+        .collect()
+}
+
+fn read_json<T: oci::runtime::Document>(path: &Path) -> Result<T, Failure> {
+    let bytes = if path == Path::new("-") {
+        let mut all = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::stdin(), &mut all)
+            .map_err(|e| failure(format!("read stdin: {e}")))?;
+        all
+    } else {
+        std::fs::read(path)
+            .map_err(|e| failure(format!("open {}: {}", path.display(), runtime::Lower(&e))))?
+    };
+    oci::runtime::from_json(&bytes).map_err(|e| failure(format!("{}: {e}", path.display())))
+}
+
+fn list(root: &Path, parsed: &Parsed) -> Result<(), Failure> {
+    let missing = parsed.value("root").is_none() && !root.exists();
+    let all = if missing { Vec::new() } else { runtime::list(root)? };
+    if parsed.is_on("quiet") {
+        for one in &all {
+            print(&format!("{}\n", one.id));
+        }
+        return Ok(());
+    }
+    match parsed.value("format").unwrap_or("table") {
+        "json" => {
+            let text = if all.is_empty() {
+                "null".to_owned()
+            } else {
+                serde_json::to_string(&all).map_err(|e| failure(e.to_string()))?
+            };
+            print(&format!("{text}\n"));
+        }
+        "table" => {
+            let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+            let rows = all.iter().map(|c| {
+                let created = c.created.clone();
+                let fields = [c.id.clone(), c.pid.to_string(), c.status.to_string()];
+                let [id, pid, status] = fields;
+                [id, pid, status, c.bundle.clone(), created, c.owner.clone()]
+            });
+            print(&table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()));
+        }
+        _ => return Err(failure("invalid format option")),
+    }
+    Ok(())
+}
+
+/// Columns as Go's tabwriter makes them: at least twelve wide, one space between, none after the
+/// last.
+fn table(rows: &[[String; 6]]) -> String {
+    let width = |column: usize| {
+        rows.iter().map(|r| r[column].chars().count() + 3).max().unwrap_or(0).max(12)
+    };
+    let mut text = String::new();
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            text.push_str(cell);
+            if column < 5 {
+                let fill = width(column).saturating_sub(cell.chars().count());
+                text.push_str(&" ".repeat(fill));
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn ps(root: &Path, id: &str, parsed: &Parsed) -> Result<(), Failure> {
+    let pids = runtime::pids(root, id)?;
+    match parsed.value("format").unwrap_or("table") {
+        "json" => {
+            let text = serde_json::to_string(&pids).map_err(|e| failure(e.to_string()))?;
+            print(&if pids.is_empty() { "null\n".to_owned() } else { format!("{text}\n") });
+            Ok(())
+        }
+        "table" => {
+            let options = parsed.rest.get(1..).unwrap_or_default();
+            print(&template::process_table(&pids, options)?);
+            Ok(())
+        }
+        _ => Err(failure("invalid format option")),
+    }
+}
+
+fn events(root: &Path, id: &str, parsed: &Parsed) -> Result<(), Failure> {
+    let text = parsed.value("interval").unwrap_or("5s");
+    let number = text.trim_end_matches("ms").trim_end_matches('s');
+    let unit = if text.ends_with("ms") { 1 } else { 1000 };
+    let interval = number.parse::<u64>().ok().filter(|n| *n > 0).ok_or_else(|| {
+        failure(format!(
+            "invalid value {text:?} for flag -interval: a duration such as 5s or 500ms"
+        ))
+    })?;
+    loop {
+        print(&format!("{}\n", runtime::event_stats(root, id)?));
+        if parsed.is_on("stats") {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(interval.saturating_mul(unit)));
+        if runtime::state_of(root, id)?.pid == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// `64M` as bytes.
+fn bytes(text: &str) -> Option<i64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift =
+        match text[digits.len()..].to_lowercase().trim_end_matches('b').trim_end_matches('i') {
+            "" => 0,
+            "k" => 10,
+            "m" => 20,
+            "g" => 30,
+            "t" => 40,
+            _ => return None,
+        };
+    digits.parse::<i64>().ok()?.checked_mul(1 << shift)
+}
+
+fn update(root: &Path, id: &str, parsed: &Parsed) -> Result<(), Failure> {
+    let resources = match parsed.value("resources") {
+        Some(path) => read_json(Path::new(path))?,
+        None => from_flags(parsed)?,
+    };
+    runtime::update(root, id, &Update { resources })?;
+    Ok(())
+}
+
+fn from_flags(parsed: &Parsed) -> Result<Resources, Failure> {
+    fn number<T: std::str::FromStr>(parsed: &Parsed, name: &str) -> Result<Option<T>, Failure> {
+        let invalid = |text: &str| failure(format!("invalid value {text:?} for {name}"));
+        parsed.value(name).map(|t| t.parse().map_err(|_| invalid(t))).transpose()
+    }
+    let size = |name: &str| {
+        let invalid = |text: &str| failure(format!("invalid value for {name}: {text:?}"));
+        parsed.value(name).map(|t| bytes(t).ok_or_else(|| invalid(t))).transpose()
+    };
+    let text = |name: &str| parsed.value(name).unwrap_or_default().to_owned();
+    let memory = Memory {
+        limit: size("memory")?,
+        reservation: size("memory-reservation")?,
+        swap: size("memory-swap")?,
+        ..Memory::default()
+    };
+    let cpu = Cpu {
+        shares: number(parsed, "cpu-share")?,
+        quota: number(parsed, "cpu-quota")?,
+        burst: number(parsed, "cpu-burst")?,
+        period: number(parsed, "cpu-period")?,
+        realtime_runtime: number(parsed, "cpu-rt-runtime")?,
+        realtime_period: number(parsed, "cpu-rt-period")?,
+        cpus: text("cpuset-cpus"),
+        mems: text("cpuset-mems"),
+        idle: number(parsed, "cpu-idle")?,
+    };
+    let block = BlockIo { weight: number(parsed, "blkio-weight")?, ..BlockIo::default() };
+    let pids = Pids { limit: number(parsed, "pids-limit")? };
+    Ok(Resources {
+        memory: Some(memory),
+        cpu: Some(cpu),
+        pids: Some(pids),
+        block_io: Some(block),
+        ..Resources::default()
+    })
+}

@@ -1,0 +1,469 @@
+//! The parent's side of `create` and `run`. The whole exchange is drawn at the head of `init`.
+
+use crate::caps::Sets;
+use crate::console;
+use crate::dev;
+use crate::error::{At, Error, Result};
+use crate::foreground;
+use crate::hooks;
+use crate::idmap;
+use crate::init::{Flags, Init};
+use crate::launch::Launch;
+use crate::lifecycle;
+use crate::mounts::Sources;
+use crate::proc_root::ProcRoot;
+use crate::record::{self, Home, Record};
+use crate::sync::{self, Channel, Message};
+use cgroup::{Cgroup, Host};
+use oci::runtime::{ContainerProcessState, State, Status};
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use sys::clone::{Forked, SingleThreaded};
+use sys::ns::flag;
+
+/// What `create` and `run` are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Create {
+    /// Folder of all containers' state.
+    pub root: PathBuf,
+    /// Id.
+    pub id: String,
+    /// Bundle.
+    pub bundle: PathBuf,
+    /// Where the process id is written.
+    pub pid_file: Option<PathBuf>,
+    /// Unix socket that gets the terminal.
+    pub console_socket: Option<PathBuf>,
+    /// Unix socket that gets a pidfd.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Return when the program runs instead of when it has ended (`run` alone).
+    pub detach: bool,
+    /// Keep the state of a container that has ended (`run` alone).
+    pub keep: bool,
+    /// Don't adopt orphans (`run` alone).
+    pub no_subreaper: bool,
+    /// Further choices.
+    pub flags: Flags,
+}
+
+/// A container that is set up, its program not yet executed.
+struct Created {
+    home: Home,
+    record: Record,
+    pid: i32,
+    pidfd: OwnedFd,
+    channel: Channel,
+    launch: Launch,
+}
+
+/// Undoes what was done, newest first, unless committed.
+#[derive(Default)]
+struct Undo<'a>(Vec<Box<dyn FnOnce() + 'a>>);
+
+impl<'a> Undo<'a> {
+    fn push(&mut self, step: impl FnOnce() + 'a) {
+        self.0.push(Box::new(step));
+    }
+    fn commit(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        while let Some(step) = self.0.pop() {
+            step();
+        }
+    }
+}
+
+/// Sets a container up; its process waits for `start`. Returns warnings.
+///
+/// # Errors
+/// When anything fails; nothing is left behind then.
+pub fn create(request: &Create) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    set_up(request, None, &mut warnings)?;
+    Ok(warnings)
+}
+
+/// Creates a container and executes its program; waits for its end and answers its exit code,
+/// unless detached.
+///
+/// # Errors
+/// When anything fails; nothing is left behind then.
+pub fn run(request: &Create, warn: &mut dyn FnMut(&str)) -> Result<i32> {
+    let mut warnings = Vec::new();
+    let pair = if request.detach || request.console_socket.is_some() {
+        None
+    } else {
+        Some(foreground::socket_pair()?)
+    };
+    let (ours, theirs) = pair.map_or((None, None), |(a, b)| (Some(a), Some(b)));
+    if !request.detach && !request.no_subreaper {
+        sys::privilege::set_subreaper().at(|| "become subreaper".into())?;
+    }
+    let signals = if request.detach { None } else { Some(foreground::signals()?) };
+    let created = set_up(request, Some(theirs), &mut warnings)?;
+    warnings.iter().for_each(|w| warn(w));
+    let result = execute(&created).and_then(|()| match signals {
+        None => Ok(0),
+        Some(signals) => {
+            let terminal = created.launch.process.terminal;
+            let console = ours.filter(|_| terminal);
+            foreground::follow(created.pid, &created.pidfd, &signals, console)
+        }
+    });
+    if (result.is_err() || !request.detach) && !(request.keep && result.is_ok()) {
+        lifecycle::destroy_now(&created.home, &created.record)?;
+    }
+    result
+}
+
+/// Lets the program be executed and waits until it is.
+fn execute(created: &Created) -> Result<()> {
+    created.channel.say(&Message::Ready)?;
+    loop {
+        match created.channel.hear()? {
+            Message::Closed => break,
+            Message::Failed(text) => return Err(Error::Start(text)),
+            Message::Listener(Some(fd)) => {
+                send_listener(&created.launch, &created.record, fd.as_fd())?;
+                created.channel.say(&Message::Listener(None))?;
+            }
+            _ => {}
+        }
+    }
+    let state = lifecycle::state(&created.record, Status::Running);
+    hooks::run_all("poststart", &created.record.poststart, &state)
+}
+
+/// `console`: `None` for `create`; for `run` the socket that gets the terminal, if it is ours.
+fn set_up(
+    request: &Create,
+    console: Option<Option<OwnedFd>>,
+    warnings: &mut Vec<String>,
+) -> Result<Created> {
+    record::check_id(&request.id)?;
+    let launch = Launch::read(&request.bundle)?;
+    let running = console.is_some();
+    let console = terminal_socket(request, &launch, console)?;
+    let caps = match &launch.process.capabilities {
+        Some(wanted) => {
+            let mut missing = Vec::new();
+            let sets = Sets::resolve(wanted, &mut missing)?;
+            if !missing.is_empty() {
+                warnings.push(format!("ignoring unknown or unavailable capabilities {missing:?}"));
+            }
+            Some(sets)
+        }
+        None => None,
+    };
+    let rootless = request.flags.rootless;
+    let home = Home::create(&request.root, &request.id)?;
+    let mut undo = Undo::default();
+    let home_path = home.path.clone();
+    undo.push(move || drop(std::fs::remove_dir_all(home_path)));
+
+    let group = match Host::detect() {
+        Ok(host) => host.cgroup(&launch.linux.cgroups_path, &request.id),
+        Err(_) if rootless => Cgroup::default(),
+        Err(error) => return Err(error.into()),
+    };
+    let mut record = new_record(request, &launch, &group);
+    home.save(&record)?;
+    home.keep_config(&launch.text)?;
+    let for_undo = group.clone();
+    undo.push(move || drop(for_undo.remove()));
+    make_cgroup(&launch, &group, rootless)?;
+
+    let (ours, theirs) = sync::pair()?;
+    let fifo = if running { None } else { Some(make_fifo(&home)?) };
+    let (pid, pidfd) = {
+        let init = prepare(&launch, &group, theirs.fd(), console, fifo, caps, request)?;
+        launch_child(init, &theirs, ours.fd(), &launch, &group, rootless)?
+    };
+    drop(theirs);
+    undo.push(move || {
+        let _ = sys::clone::kill(pid, 9);
+        let _ = sys::clone::wait(pid, true);
+    });
+    record.pid = pid;
+    record.start_time = record::process_stat(pid).map_or(0, |(_, start)| start);
+    home.save(&record)?;
+    adjust_oom(&launch, pid, rootless)?;
+    attend(&ours, &launch, &record, pid)?;
+    if let Some(path) = &request.pid_file {
+        write_pid(path, pid)?;
+        let path = path.clone();
+        undo.push(move || drop(std::fs::remove_file(path)));
+    }
+    if let Some(path) = &request.pidfd_socket {
+        let socket = console::connect(path)?;
+        sys::tty::send_fd(socket.as_fd(), b"pidfd", pidfd.as_fd()).at(|| "send pidfd".into())?;
+    }
+    undo.commit();
+    Ok(Created { home, record, pid, pidfd, channel: ours, launch })
+}
+
+/// runc's rules on who may have a terminal how.
+fn terminal_socket(
+    request: &Create,
+    launch: &Launch,
+    console: Option<Option<OwnedFd>>,
+) -> Result<Option<OwnedFd>> {
+    let terminal = launch.process.terminal;
+    let detached = console.is_none() || request.detach;
+    let refused = |why: &str| Err(Error::Refused(why.into()));
+    match (&request.console_socket, terminal) {
+        (None, true) if detached => {
+            refused("cannot allocate tty if runc will detach without setting console socket")
+        }
+        (Some(_), _) if !detached || !terminal => {
+            refused("cannot use console socket if runc will not detach or allocate tty")
+        }
+        (Some(path), true) => console::connect(path).map(Some),
+        (None, true) => Ok(console.flatten()),
+        (_, false) => Ok(None),
+    }
+}
+
+fn new_record(request: &Create, launch: &Launch, group: &Cgroup) -> Record {
+    let hooks = launch.spec.hooks.clone().unwrap_or_default();
+    Record {
+        oci_version: launch.spec.oci_version.clone(),
+        id: request.id.clone(),
+        created: record::now(),
+        bundle: launch.bundle.clone(),
+        rootfs: launch.rootfs.clone(),
+        cgroup_paths: group.clone(),
+        annotations: launch.spec.annotations.clone(),
+        poststart: hooks.poststart,
+        poststop: hooks.poststop,
+        rootless: request.flags.rootless,
+        shared_pids: launch.new & flag::PID == 0,
+        ..Record::default()
+    }
+}
+
+fn make_cgroup(launch: &Launch, group: &Cgroup, rootless: bool) -> Result<()> {
+    let tolerate = |result: Result<(), cgroup::Error>| match result {
+        Err(error) if rootless && error.is_denied() => Ok(()),
+        other => other,
+    };
+    tolerate(group.create())?;
+    let mut resources = launch.linux.resources.clone().unwrap_or_default();
+    let devices = launch.linux.resources.is_some();
+    resources.devices.extend(dev::default_rules());
+    tolerate(group.apply(&resources, devices))?;
+    Ok(())
+}
+
+fn make_fifo(home: &Home) -> Result<OwnedFd> {
+    let path = home.fifo();
+    let what = || format!("mkfifo {}", path.display());
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        Mode::from_raw_mode(0o622),
+        0,
+    )
+    .at(what)?;
+    // Open both ways, so that neither opening nor reading it ever meets an end of file.
+    rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(what)
+}
+
+fn prepare<'a>(
+    launch: &'a Launch,
+    group: &'a Cgroup,
+    _channel: BorrowedFd<'_>,
+    console: Option<OwnedFd>,
+    fifo: Option<OwnedFd>,
+    caps: Option<Sets>,
+    request: &Create,
+) -> Result<Init<'a>> {
+    let mut join = Vec::new();
+    for (bit, path) in &launch.join {
+        let text = path.to_string_lossy().into_owned();
+        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .at(|| format!("lstat {text}"))?;
+        join.push((*bit, fd, text));
+    }
+    // A user namespace first, since it gives the rights over the others; the mount namespace last,
+    // since it changes what paths mean.
+    join.sort_by_key(|(bit, _, _)| match *bit {
+        flag::USER => 0,
+        flag::MOUNT => 2,
+        _ => 1,
+    });
+    let privileged = rustix::process::geteuid().is_root() && launch.new & flag::MOUNT != 0;
+    let sources = if privileged {
+        Some(Sources::open(launch, &|mount| idmap::namespace(launch, mount))?)
+    } else {
+        None
+    };
+    let state = State {
+        oci_version: launch.spec.oci_version.clone(),
+        id: request.id.clone(),
+        status: Status::Created,
+        bundle: launch.bundle.to_string_lossy().into_owned(),
+        pid: 0,
+        annotations: launch.spec.annotations.clone(),
+    };
+    let proc_root = ProcRoot::host()?;
+    let flags = request.flags;
+    Ok(Init { launch, sources, group, proc_root, join, console, fifo, caps, flags, state })
+}
+
+/// Clones. What a child can't do itself (entering a pid namespace, or others once it has lost its
+/// rights to a user namespace, offsets of clocks) the parent does before and takes back after.
+fn launch_child(
+    mut init: Init<'_>,
+    theirs: &Channel,
+    ours: BorrowedFd<'_>,
+    launch: &Launch,
+    group: &Cgroup,
+    rootless: bool,
+) -> Result<(i32, OwnedFd)> {
+    let early = |bit: u64| {
+        bit == flag::PID
+            || (launch.in_user_namespace() && bit & (flag::USER | flag::MOUNT) == 0)
+            || bit == flag::TIME
+    };
+    let mut home: Vec<(u64, OwnedFd)> = Vec::new();
+    let mut later = Vec::new();
+    for (bit, fd, path) in std::mem::take(&mut init.join) {
+        if early(bit) {
+            home.push((bit, own_namespace(bit)?));
+            sys::ns::setns(fd.as_fd(), bit).at(|| format!("setns {path}"))?;
+        } else {
+            later.push((bit, fd, path));
+        }
+    }
+    init.join = later;
+    let mut namespaces = launch.new & !flag::TIME;
+    if launch.new & flag::TIME != 0 {
+        home.push((flag::TIME, own_namespace(flag::TIME)?));
+        new_clocks(launch)?;
+    }
+    let folder = match group.open_v2() {
+        Err(_) if rootless => None,
+        other => other?,
+    };
+    if !group.is_unified() {
+        namespaces &= !flag::CGROUP;
+    }
+    let one = SingleThreaded::check().at(|| "clone".into())?;
+    let forked = sys::clone::clone3(namespaces, folder.as_ref().map(AsFd::as_fd), &one);
+    let forked = match forked {
+        Err(e) if folder.is_some() && rootless && e.raw_os_error() == Some(13) => {
+            sys::clone::clone3(namespaces, None, &one)
+        }
+        other => other,
+    }
+    .at(|| "clone3".into())?;
+    match forked {
+        Forked::Child => {
+            init.state.pid = std::process::id() as i32;
+            let _ = ours;
+            init.run(theirs)
+        }
+        Forked::Parent(pid, pidfd) => {
+            for (bit, fd) in home.iter().rev() {
+                sys::ns::setns(fd.as_fd(), *bit).at(|| "return to own namespace".into())?;
+            }
+            Ok((pid, pidfd))
+        }
+    }
+}
+
+fn own_namespace(bit: u64) -> Result<OwnedFd> {
+    let name = match bit {
+        flag::PID => "pid",
+        flag::NET => "net",
+        flag::IPC => "ipc",
+        flag::UTS => "uts",
+        flag::TIME => "time",
+        _ => "cgroup",
+    };
+    let path = format!("/proc/self/ns/{name}");
+    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .at(|| format!("open {path}"))
+}
+
+fn new_clocks(launch: &Launch) -> Result<()> {
+    sys::ns::unshare(flag::TIME).at(|| "unshare time namespace".into())?;
+    for (clock, offset) in &launch.linux.time_offsets {
+        let line = format!("{clock} {} {}\n", offset.secs, offset.nanosecs);
+        std::fs::write("/proc/self/timens_offsets", line)
+            .at(|| format!("failed to set time offset of {clock}"))?;
+    }
+    Ok(())
+}
+
+fn adjust_oom(launch: &Launch, pid: i32, rootless: bool) -> Result<()> {
+    let Some(value) = launch.process.oom_score_adj else { return Ok(()) };
+    let path = format!("/proc/{pid}/oom_score_adj");
+    match std::fs::write(&path, value.to_string()) {
+        Err(e) if rootless && e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        other => other.at(|| format!("write {path}")),
+    }
+}
+
+/// Answers the child until it is ready.
+fn attend(channel: &Channel, launch: &Launch, record: &Record, pid: i32) -> Result<()> {
+    loop {
+        match channel.hear()? {
+            Message::Ready => return Ok(()),
+            Message::Mapped => {
+                idmap::write_maps(pid, &launch.linux.uid_mappings, &launch.linux.gid_mappings)?;
+                channel.say(&Message::Mapped)?;
+            }
+            Message::Hooks => {
+                let state = lifecycle::state(record, Status::Creating);
+                let all = launch.spec.hooks.clone().unwrap_or_default();
+                hooks::run_all("prestart", &all.prestart, &state)?;
+                hooks::run_all("createRuntime", &all.create_runtime, &state)?;
+                channel.say(&Message::Hooks)?;
+            }
+            Message::Listener(Some(fd)) => {
+                send_listener(launch, record, fd.as_fd())?;
+                channel.say(&Message::Listener(None))?;
+            }
+            Message::Failed(text) => return Err(Error::Start(text)),
+            Message::Listener(None) => {}
+            Message::Closed => {
+                let how = sys::clone::wait(pid, true).ok().flatten();
+                return Err(Error::Start(match how {
+                    Some((_, end)) => format!("container init ended early: {end:?}"),
+                    None => "container init ended early".into(),
+                }));
+            }
+        }
+    }
+}
+
+fn send_listener(launch: &Launch, record: &Record, fd: BorrowedFd<'_>) -> Result<()> {
+    let Some(seccomp) = &launch.linux.seccomp else { return Ok(()) };
+    let socket = console::connect(Path::new(&seccomp.listener_path))?;
+    let document = ContainerProcessState {
+        oci_version: record.oci_version.clone(),
+        fds: vec!["seccompFd".into()],
+        pid: record.pid,
+        state: lifecycle::state(record, Status::Creating),
+        metadata: seccomp.listener_metadata.clone(),
+    };
+    let text = serde_json::to_vec(&document).map_err(|e| Error::Spec(e.to_string()))?;
+    sys::tty::send_fd(socket.as_fd(), &text, fd).at(|| "send seccomp listener".into())
+}
+
+/// Writes a pid file, whole or not at all.
+pub(crate) fn write_pid(path: &Path, pid: i32) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}"));
+    std::fs::write(&temporary, pid.to_string())
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .at(|| format!("write pid file {}", path.display()))
+}

@@ -1,0 +1,78 @@
+//! User namespaces' maps: written for a container, and held by a short-lived process for idmapped
+//! mounts.
+
+use crate::error::{At, Error, Result};
+use crate::launch::{Launch, MountPlan};
+use oci::runtime::IdMapping;
+use rustix::fs::{Mode, OFlags};
+use std::fmt::Write as _;
+use std::os::fd::OwnedFd;
+use sys::clone::{Forked, SingleThreaded};
+use sys::ns::flag;
+
+fn lines(mappings: &[IdMapping]) -> String {
+    mappings.iter().fold(String::new(), |mut text, m| {
+        let _ = writeln!(text, "{} {} {}", m.container_id, m.host_id, m.size);
+        text
+    })
+}
+
+fn write(pid: i32, file: &str, text: &str) -> Result<()> {
+    let path = format!("/proc/{pid}/{file}");
+    rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .and_then(|fd| rustix::io::write(&fd, text.as_bytes()))
+        .at(|| format!("write {path}"))?;
+    Ok(())
+}
+
+/// Maps the ids of a process in a new user namespace. Without rights only one's own ids can be
+/// mapped, and groups can't be set afterwards.
+///
+/// # Errors
+/// As user_namespaces(7).
+pub(crate) fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        write(pid, "setgroups", "deny")?;
+    }
+    write(pid, "uid_map", &lines(uids))?;
+    write(pid, "gid_map", &lines(gids))
+}
+
+/// A user namespace with the ids of an idmapped mount, its own or else the container's.
+pub(crate) fn namespace(launch: &Launch, mount: &MountPlan) -> Result<OwnedFd> {
+    let own = !mount.uid_mappings.is_empty();
+    let (uids, gids) = if own {
+        (&mount.uid_mappings, &mount.gid_mappings)
+    } else {
+        (&launch.linux.uid_mappings, &launch.linux.gid_mappings)
+    };
+    if uids.is_empty() || gids.is_empty() {
+        return Err(Error::Spec(format!(
+            "id-mapped mount {:?} has no mappings of its own, nor has the container",
+            mount.destination
+        )));
+    }
+    let one = SingleThreaded::check().at(|| "fork".into())?;
+    let (alive, keep) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at(|| "pipe".into())?;
+    match sys::clone::clone3(flag::USER, None, &one).at(|| "clone user namespace".into())? {
+        Forked::Child => {
+            drop(keep);
+            let mut byte = [0u8; 1];
+            let _ = rustix::io::read(&alive, &mut byte[..]);
+            sys::clone::exit_now(0)
+        }
+        Forked::Parent(pid, _) => {
+            let open = || {
+                write_maps(pid, uids, gids)?;
+                let path = format!("/proc/{pid}/ns/user");
+                rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                    .at(|| format!("open {path}"))
+            };
+            let namespace = open();
+            drop(keep);
+            sys::clone::wait(pid, true).at(|| "wait".into())?;
+            namespace
+        }
+    }
+}

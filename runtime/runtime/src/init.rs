@@ -1,0 +1,288 @@
+//! The child of `create`: from clone3 to execve.
+//!
+//! ```text
+//! parent (create.rs)                          child (this file), in the new namespaces
+//! ─────────────────                          ────────────────────────────────────────
+//! state.json "creating", cgroup, limits
+//! bind sources, console socket, FIFO opened
+//! clone3 ───────────────────────────────────▶ dies with its parent from here to Ready
+//!        ◀───────────────────────── Mapped ── waits, if it has a user namespace
+//! writes the maps ─────────────── Mapped ───▶ becomes root in it
+//! state.json with the pid                     joins namespaces by path, then the v1 cgroups
+//!                                             (before the cgroup namespace: its root is where
+//!                                             we are), new session, keyring
+//!                                             root and mounts, /dev, terminal
+//!        ◀────────────────────────── Hooks ── only if there are such hooks
+//! prestart, createRuntime ─────── Hooks ────▶ createContainer; masks, read-only paths, sysctls
+//!                                             (after the hooks, which may still mount), pivot_root
+//!                                             host name, labels, limits, ids, capabilities
+//!        ◀─────────────────────── Listener ── only if the filter has one
+//! sends it on ─────────────────── Listener ─▶ working folder, program looked up
+//!        ◀────────────────────────── Ready ── no longer dies with its parent
+//! create: exits; run: ─────────── Ready ────▶ create: waits on the FIFO; run: on the channel
+//!                                             startContainer, filter with no_new_privs, execve
+//! ```
+
+use crate::caps::Sets;
+use crate::console;
+use crate::dev;
+use crate::error::{At, Error, Result};
+use crate::hooks;
+use crate::launch::Launch;
+use crate::mounts::{self, Sources};
+use crate::proc_root::ProcRoot;
+use crate::process::{self, Last};
+use crate::sync::{Channel, Message};
+use crate::tree::Root;
+use cgroup::Cgroup;
+use oci::runtime::State;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use sys::mount::{attr, set_attributes};
+use sys::ns::flag;
+use sys::privilege;
+
+/// What the parent has prepared for the child.
+#[derive(Debug)]
+pub(crate) struct Init<'a> {
+    pub(crate) launch: &'a Launch,
+    pub(crate) sources: Option<Sources>,
+    pub(crate) group: &'a Cgroup,
+    pub(crate) proc_root: ProcRoot,
+    pub(crate) join: Vec<(u64, OwnedFd, String)>,
+    pub(crate) console: Option<OwnedFd>,
+    pub(crate) fifo: Option<OwnedFd>,
+    pub(crate) caps: Option<Sets>,
+    pub(crate) flags: Flags,
+    pub(crate) state: State,
+}
+
+/// Choices of the command line.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Flags {
+    /// Move the root instead of pivoting.
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// Descriptors kept open beside the standard streams.
+    pub preserve_fds: u32,
+    /// Lacking rights on cgroups and groups is no error.
+    pub rootless: bool,
+}
+
+impl Init<'_> {
+    /// Runs in the child and never returns.
+    pub(crate) fn run(self, channel: &Channel) -> ! {
+        let error = match self.set_up(channel) {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        let text = match error {
+            Error::Start(text) => text,
+            other => format!("error during container init: {other}"),
+        };
+        if channel.say(&Message::Failed(text.clone())).is_err() {
+            // Nobody listens after `create` has returned: the container's own stderr is all there is.
+            let _ = rustix::io::write(rustix::stdio::stderr(), format!("{text}\n").as_bytes());
+        }
+        sys::clone::exit_now(255)
+    }
+
+    fn set_up(mut self, channel: &Channel) -> Result<std::convert::Infallible> {
+        privilege::parent_death_signal(9).at(|| "prctl".into())?;
+        sys::clone::reset_signals();
+        self.enter(channel)?;
+        rustix::process::setsid().at(|| "setsid".into())?;
+        if !self.flags.no_new_keyring {
+            self.keyring()?;
+        }
+        privilege::set_umask(0);
+        let root = self.mount()?;
+        let slave = self.terminal(&root)?;
+        let hooks = self.launch.spec.hooks.clone().unwrap_or_default();
+        if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+            channel.ask(&Message::Hooks)?;
+        }
+        hooks::run_all("createContainer", &hooks.create_container, &self.state)?;
+        self.restrict(&root)?;
+        self.pivot(&root)?;
+        drop(root);
+        if let Some(slave) = slave {
+            console::become_stdio(slave.as_fd())?;
+        }
+        process::label(&self.launch.process, &self.proc_root)?;
+        self.finish(channel, &hooks.start_container)
+    }
+
+    /// Namespaces, cgroups, ids.
+    fn enter(&self, channel: &Channel) -> Result<()> {
+        let new = self.launch.new;
+        match self.group.join_v1() {
+            Err(error) if self.flags.rootless && error.is_denied() => {}
+            other => other?,
+        }
+        if new & flag::USER != 0 {
+            channel.ask(&Message::Mapped)?;
+        }
+        for (bit, fd, path) in &self.join {
+            sys::ns::setns(fd.as_fd(), *bit).at(|| format!("setns {path}"))?;
+        }
+        if self.launch.in_user_namespace() {
+            privilege::set_gid(0).at(|| "setgid in user namespace".into())?;
+            privilege::set_uid(0).at(|| "setuid in user namespace".into())?;
+            privilege::parent_death_signal(9).at(|| "prctl".into())?;
+        }
+        // Only now, so that its root is the container's cgroup; on v2 the clone did both.
+        if new & flag::CGROUP != 0 && !self.group.is_unified() {
+            sys::ns::unshare(flag::CGROUP).at(|| "unshare cgroup namespace".into())?;
+        }
+        Ok(())
+    }
+
+    fn keyring(&self) -> Result<()> {
+        let name = CString::new(format!("_ses.{}", self.state.id)).unwrap_or_default();
+        match privilege::new_session_keyring(&name) {
+            Ok(key) => {
+                // Without it the container could not use its own keyring; not worth failing for.
+                let _ = privilege::allow_key_search(key);
+                Ok(())
+            }
+            // No keyrings in this kernel, or a quota reached: the container is none the worse.
+            Err(e) if matches!(e.raw_os_error(), Some(1 | 38 | 122)) => Ok(()),
+            Err(e) => Err(e).at(|| "unable to join session keyring".into()),
+        }
+    }
+
+    fn mount(&mut self) -> Result<Root> {
+        let launch = self.launch;
+        sys::mount::set_propagation(c"/", root_flags(launch)).at(|| "make / a slave".into())?;
+        let sources = match self.sources.take() {
+            Some(sources) => sources,
+            None => Sources::open(launch, &|mount| crate::idmap::namespace(launch, mount))?,
+        };
+        let root =
+            Root { dir: rustix::io::fcntl_dupfd_cloexec(&sources.root, 3).at(|| "dup".into())? };
+        self.attach_root(&sources)?;
+        mounts::mount_all(launch, &sources, &root, self.group)?;
+        if dev::is_ours(launch) {
+            dev::fill(launch, &root)?;
+        }
+        Ok(root)
+    }
+
+    /// The root goes where it lies; where the mapped root may not go, over `/` itself.
+    fn attach_root(&self, sources: &Sources) -> Result<()> {
+        let path = &self.launch.rootfs;
+        let flags = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        let tree = &sources.root;
+        match rustix::mount::move_mount(tree, c"", rustix::fs::CWD, path, flags) {
+            Err(rustix::io::Errno::ACCESS) => {
+                rustix::mount::move_mount(tree, c"", rustix::fs::CWD, c"/", flags)
+            }
+            other => other,
+        }
+        .at(|| format!("attach rootfs {}", path.display()))
+    }
+
+    fn terminal(&self, root: &Root) -> Result<Option<OwnedFd>> {
+        let Some(socket) = &self.console else { return Ok(None) };
+        let slave = console::open(root, self.launch.process.console_size.as_ref(), socket.as_fd())?;
+        if dev::is_ours(self.launch) {
+            console::show(root, slave.as_fd())?;
+        }
+        Ok(Some(slave))
+    }
+
+    /// What the container must not see or change, and the kernel's settings for it.
+    fn restrict(&self, root: &Root) -> Result<()> {
+        let linux = &self.launch.linux;
+        mounts::finish_read_only(self.launch, root)?;
+        for (key, value) in &linux.sysctl {
+            // As sysctl(8): in names with slashes a dot is a dot, else they change places.
+            let path = if key.contains('/') { key.clone() } else { key.replace('.', "/") };
+            self.proc_root.write(&format!("sys/{path}"), value)?;
+        }
+        dev::make_read_only(&linux.readonly_paths, root)?;
+        dev::mask(&linux.masked_paths, root)?;
+        // Docker relies on it: a working folder that the image lacks is made.
+        root.folder(&self.launch.process.cwd)?;
+        if self.launch.spec.root.as_ref().is_some_and(|r| r.readonly) {
+            set_attributes(root.dir.as_fd(), false, attr::RDONLY, 0, 0, None)
+                .at(|| "make the root read-only".into())?;
+        }
+        Ok(())
+    }
+
+    fn pivot(&self, root: &Root) -> Result<()> {
+        let spec = &self.launch.spec;
+        rustix::process::fchdir(&root.dir).at(|| "chdir to root".into())?;
+        if self.flags.no_pivot {
+            sys::mount::move_root_here().at(|| "error jailing process inside rootfs".into())?;
+        } else {
+            sys::mount::pivot_here()
+                .at(|| "error jailing process inside rootfs: pivot_root".into())?;
+        }
+        let (bit, recursive) = self.launch.propagation;
+        let wanted = bit | if recursive { ms_rec() } else { 0 };
+        if bit != crate::options::propagation::SLAVE {
+            sys::mount::set_propagation(c"/", wanted).at(|| "set root propagation".into())?;
+        }
+        if !spec.hostname.is_empty() {
+            sys::ns::set_hostname(&spec.hostname).at(|| "sethostname".into())?;
+        }
+        if !spec.domainname.is_empty() {
+            sys::ns::set_domainname(&spec.domainname).at(|| "setdomainname".into())?;
+        }
+        Ok(())
+    }
+
+    fn finish(
+        self,
+        channel: &Channel,
+        start_hooks: &[oci::runtime::Hook],
+    ) -> Result<std::convert::Infallible> {
+        let launch = self.launch;
+        if let Some(personality) = &launch.linux.personality {
+            let domain = match personality.domain.as_str() {
+                "LINUX" => 0,
+                "LINUX32" => 8,
+                other => return Err(Error::Spec(format!("unknown personality domain {other}"))),
+            };
+            privilege::set_personality(domain).at(|| "personality".into())?;
+        }
+        crate::numa::apply(launch.linux.memory_policy.as_ref())?;
+        let last = Last {
+            process: &launch.process,
+            filter: launch.filter.as_ref(),
+            rlimits: &launch.rlimits,
+            caps: self.caps,
+            keep_fds: self.flags.preserve_fds,
+            rootless: self.flags.rootless || launch.in_user_namespace(),
+        };
+        let mut listener = |fd| channel.ask(&Message::Listener(Some(fd)));
+        let program = last.prepare(&mut listener)?;
+        privilege::parent_death_signal(0).at(|| "prctl".into())?;
+        match &self.fifo {
+            Some(fifo) => {
+                channel.say(&Message::Ready)?;
+                let mut byte = [0u8; 1];
+                rustix::io::retry_on_intr(|| rustix::io::read(fifo, &mut byte[..]))
+                    .at(|| "wait for start".into())?;
+            }
+            None => channel.ask(&Message::Ready)?,
+        }
+        hooks::run_all("startContainer", start_hooks, &self.state)?;
+        Err(last.execute(&program, &mut listener))
+    }
+}
+
+fn ms_rec() -> u64 {
+    1 << 14
+}
+
+/// The host's mounts become receivers, so that nothing of ours shows on the host.
+fn root_flags(launch: &Launch) -> u64 {
+    use crate::options::propagation::{PRIVATE, SLAVE};
+    let private = launch.propagation.0 == PRIVATE;
+    ms_rec() | if private { PRIVATE } else { SLAVE }
+}

@@ -1,0 +1,337 @@
+//! The last steps of a process before it becomes the program: limits, rights, working folder,
+//! environment, execve. Shared by the container's first process and by exec.
+
+use crate::caps::Sets;
+use crate::error::{At, Error, Lower, Result};
+use crate::proc_root::ProcRoot;
+use crate::seccomp::Filter;
+use oci::runtime::Process;
+use rustix::fs::{Mode, OFlags};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use sys::privilege;
+
+/// Everything that the last steps need.
+#[derive(Debug)]
+pub(crate) struct Last<'a> {
+    /// The process as configured.
+    pub process: &'a Process,
+    /// Its filter.
+    pub filter: Option<&'a Filter>,
+    /// Its limits: number, soft, hard.
+    pub rlimits: &'a [(u32, u64, u64)],
+    /// Its capabilities; `None` keeps those of the runtime.
+    pub caps: Option<Sets>,
+    /// Descriptors above the standard streams that stay open.
+    pub keep_fds: u32,
+    /// Lacking rights to set groups is no error.
+    pub rootless: bool,
+}
+
+/// What is executed.
+#[derive(Debug)]
+pub(crate) struct Program {
+    path: CString,
+    args: Vec<CString>,
+    env: Vec<CString>,
+    late_filter: bool,
+}
+
+fn c_strings(all: &[String]) -> Result<Vec<CString>> {
+    all.iter()
+        .map(|s| CString::new(s.as_str()).map_err(|_| Error::Spec("null byte in a string".into())))
+        .collect()
+}
+
+impl Last<'_> {
+    /// Everything up to, but without, the execve; a filter is loaded here when no_new_privs is off
+    /// (loading it needs a capability that the process is about to lose), and its listener handed
+    /// to `listener`.
+    ///
+    /// # Errors
+    /// In runc's words.
+    pub(crate) fn prepare(
+        &self,
+        listener: &mut dyn FnMut(OwnedFd) -> Result<()>,
+    ) -> Result<Program> {
+        for &(number, soft, hard) in self.rlimits {
+            privilege::set_rlimit(number, soft, hard).at(|| {
+                format!(
+                    "error setting rlimits for ready process: error setting rlimit type {number}"
+                )
+            })?;
+        }
+        scheduling(self.process)?;
+        if self.process.no_new_privileges {
+            privilege::set_no_new_privs().at(|| "error setting no_new_privs".into())?;
+        }
+        if let Some(caps) = &self.caps {
+            caps.apply_bounding()?;
+        }
+        own_stdio(self.process.user.uid);
+        self.become_user()?;
+        let late_filter = self.process.no_new_privileges;
+        match (&self.caps, self.filter) {
+            (Some(caps), Some(filter)) if !late_filter => {
+                caps.apply_for_seccomp()?;
+                load(filter, listener)?;
+                caps.apply()?;
+            }
+            (caps, filter) => {
+                if let Some(caps) = caps {
+                    caps.apply()?;
+                }
+                if let (Some(filter), false) = (filter, late_filter) {
+                    load(filter, listener)?;
+                }
+            }
+        }
+        enter_folder(&self.process.cwd)?;
+        self.program(late_filter && self.filter.is_some())
+    }
+
+    fn become_user(&self) -> Result<()> {
+        let user = &self.process.user;
+        privilege::set_keep_caps(true).at(|| "keep capabilities".into())?;
+        match privilege::set_groups(&user.additional_gids) {
+            // A user namespace may forbid it; then there are none to drop either.
+            Err(e) if user.additional_gids.is_empty() && e.raw_os_error() == Some(1) => {}
+            Err(e) if self.rootless && e.raw_os_error() == Some(1) => {}
+            other => other.at(|| "setgroups".into())?,
+        }
+        privilege::set_gid(user.gid).at(|| format!("unable to setup user: setgid {}", user.gid))?;
+        privilege::set_uid(user.uid).at(|| format!("unable to setup user: setuid {}", user.uid))?;
+        privilege::set_keep_caps(false).at(|| "keep capabilities".into())?;
+        privilege::set_umask(user.umask.unwrap_or(0o022));
+        Ok(())
+    }
+
+    fn program(&self, late_filter: bool) -> Result<Program> {
+        let mut env = unique(&self.process.env);
+        if self.keep_fds > 0
+            && let Ok(count) = std::env::var("LISTEN_FDS")
+        {
+            env.retain(|e| !e.starts_with("LISTEN_FDS=") && !e.starts_with("LISTEN_PID="));
+            env.push(format!("LISTEN_FDS={count}"));
+            env.push("LISTEN_PID=1".into());
+        }
+        if !env.iter().any(|e| e.starts_with("HOME=") && e.len() > 5) {
+            env.retain(|e| !e.starts_with("HOME="));
+            env.push(format!("HOME={}", home_of(self.process.user.uid)));
+        }
+        let search = env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or_default();
+        let path = find_program(&self.process.args[0], search)?;
+        sys::clone::cloexec_from(3 + self.keep_fds).at(|| "close_range".into())?;
+        Ok(Program {
+            path: CString::new(path).map_err(|_| Error::Spec("null byte in a path".into()))?,
+            args: c_strings(&self.process.args)?,
+            env: c_strings(&env)?,
+            late_filter,
+        })
+    }
+
+    /// Becomes the program. Returns only on failure.
+    pub(crate) fn execute(
+        &self,
+        program: &Program,
+        listener: &mut dyn FnMut(OwnedFd) -> Result<()>,
+    ) -> Error {
+        if program.late_filter
+            && let Some(filter) = self.filter
+            && let Err(error) = load(filter, listener)
+        {
+            return error;
+        }
+        let error = sys::clone::execve(&program.path, &program.args, &program.env);
+        Error::Start(format!("exec {}: {}", program.path.to_string_lossy(), Lower(&error)))
+    }
+}
+
+fn load(filter: &Filter, listener: &mut dyn FnMut(OwnedFd) -> Result<()>) -> Result<()> {
+    let fd = privilege::set_seccomp(&filter.program, filter.flags)
+        .at(|| "unable to init seccomp: error loading seccomp filter into kernel".into())?;
+    fd.map_or(Ok(()), listener)
+}
+
+/// The last of several values of a variable wins.
+fn unique(env: &[String]) -> Vec<String> {
+    let name = |e: &str| e.split('=').next().unwrap_or_default().to_owned();
+    let mut kept: Vec<String> = Vec::with_capacity(env.len() + 3);
+    for (at, entry) in env.iter().enumerate() {
+        let own = name(entry);
+        if !env[at + 1..].iter().any(|later| name(later) == own) {
+            kept.push(entry.clone());
+        }
+    }
+    kept
+}
+
+/// Gives the standard streams to the user, so that `/dev/stdout` can be opened again.
+fn own_stdio(uid: u32) {
+    let streams: [BorrowedFd<'_>; 3] =
+        [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    for stream in streams {
+        let Ok(stat) = rustix::fs::fstat(stream) else { continue };
+        let null =
+            stat.st_mode & 0o170_000 == 0o020_000 && stat.st_rdev == rustix::fs::makedev(1, 3);
+        if stat.st_uid != uid && !null {
+            // A read-only file system, an unmapped owner: the program still has the stream itself.
+            let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(uid)), None);
+        }
+    }
+}
+
+/// Enters the working folder and makes sure that it lies below the root (CVE-2024-21626): the
+/// kernel answers with a path that begins with a slash only then.
+fn enter_folder(path: &str) -> Result<()> {
+    rustix::process::chdir(path)
+        .at(|| format!("chdir to cwd ({path:?}) set in config.json failed"))?;
+    let outside = || {
+        Error::Start(
+            "current working directory is outside of container mount namespace root -- possible container breakout detected".into(),
+        )
+    };
+    let real = rustix::process::getcwd(Vec::new()).map_err(|_| outside())?;
+    if real.as_bytes().first() == Some(&b'/') { Ok(()) } else { Err(outside()) }
+}
+
+/// The home folder of a user, from the container's own `/etc/passwd`.
+fn home_of(uid: u32) -> String {
+    let read = || -> io::Result<String> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = rustix::fs::open("/etc/passwd", flags, Mode::empty())?;
+        if rustix::fs::fstat(&file)?.st_mode & 0o170_000 != 0o100_000 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut buffer = vec![0u8; 256 * 1024];
+        let got = rustix::io::read(&file, &mut buffer[..])?;
+        Ok(String::from_utf8_lossy(&buffer[..got]).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let wanted = uid.to_string();
+    let entry = text.lines().find(|l| l.split(':').nth(2) == Some(wanted.as_str()));
+    let home = entry.and_then(|l| l.split(':').nth(5)).unwrap_or_default();
+    if home.is_empty() { "/".into() } else { home.into() }
+}
+
+/// Looks a program up as Go's `exec.LookPath` does, with its texts, as the user it will run as.
+///
+/// # Errors
+/// When it is missing, a folder, or not executable.
+pub(crate) fn find_program(name: &str, search: &str) -> Result<String> {
+    let fail =
+        |why: &str| Error::Start(format!("error during container init: exec: {name:?}: {why}"));
+    if name.contains('/') {
+        return match executable(name) {
+            Ok(()) => Ok(name.to_owned()),
+            Err(Why::Missing(e)) => Err(fail(&format!("stat {name}: {}", Lower(&e)))),
+            Err(Why::Folder) => Err(fail("is a directory")),
+            Err(Why::Denied) => Err(fail("permission denied")),
+        };
+    }
+    for folder in search.split(':') {
+        let folder = if folder.is_empty() { "." } else { folder };
+        let path = format!("{folder}/{name}");
+        if executable(&path).is_ok() {
+            return Ok(path);
+        }
+    }
+    Err(fail("executable file not found in $PATH"))
+}
+
+enum Why {
+    Missing(io::Error),
+    Folder,
+    Denied,
+}
+
+fn executable(path: &str) -> Result<(), Why> {
+    let stat = rustix::fs::stat(path).map_err(|e| Why::Missing(e.into()))?;
+    if stat.st_mode & 0o170_000 == 0o040_000 {
+        return Err(Why::Folder);
+    }
+    let flags = rustix::fs::AtFlags::EACCESS;
+    let allowed = rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::EXEC_OK, flags);
+    // A kernel or filter without faccessat2 leaves the permission bits.
+    match allowed {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) if stat.st_mode & 0o111 != 0 => {
+            Ok(())
+        }
+        Err(_) => Err(Why::Denied),
+    }
+}
+
+fn scheduling(process: &Process) -> Result<()> {
+    if let Some(priority) = &process.io_priority {
+        let class = match priority.class.as_str() {
+            "IOPRIO_CLASS_RT" => 1,
+            "IOPRIO_CLASS_BE" => 2,
+            "IOPRIO_CLASS_IDLE" => 3,
+            other => return Err(Error::Spec(format!("invalid ioPriority.class {other:?}"))),
+        };
+        if !(0..=7).contains(&priority.priority) {
+            return Err(Error::Spec("ioPriority.priority must be between 0 and 7".into()));
+        }
+        privilege::set_io_priority(class, priority.priority as u32)
+            .at(|| "failed to set io priority".into())?;
+    }
+    let Some(scheduler) = &process.scheduler else { return Ok(()) };
+    let policy = match scheduler.policy.as_str() {
+        "SCHED_OTHER" => 0,
+        "SCHED_FIFO" => 1,
+        "SCHED_RR" => 2,
+        "SCHED_BATCH" => 3,
+        "SCHED_ISO" => 4,
+        "SCHED_IDLE" => 5,
+        "SCHED_DEADLINE" => 6,
+        other => return Err(Error::Spec(format!("invalid scheduler policy: {other}"))),
+    };
+    let names = [
+        "SCHED_FLAG_RESET_ON_FORK",
+        "SCHED_FLAG_RECLAIM",
+        "SCHED_FLAG_DL_OVERRUN",
+        "SCHED_FLAG_KEEP_POLICY",
+        "SCHED_FLAG_KEEP_PARAMS",
+        "SCHED_FLAG_UTIL_CLAMP_MIN",
+        "SCHED_FLAG_UTIL_CLAMP_MAX",
+    ];
+    let mut flags = 0;
+    for flag in &scheduler.flags {
+        let number = names.iter().position(|n| n == flag);
+        let number =
+            number.ok_or_else(|| Error::Spec(format!("invalid scheduler flag: {flag}")))?;
+        flags |= 1 << number;
+    }
+    privilege::set_scheduler(privilege::SchedAttr {
+        size: 0,
+        policy,
+        flags,
+        nice: scheduler.nice,
+        priority: scheduler.priority as u32,
+        runtime: scheduler.runtime,
+        deadline: scheduler.deadline,
+        period: scheduler.period,
+    })
+    .at(|| "error setting scheduler".into())
+}
+
+/// Has the security module label the program at its execve.
+///
+/// # Errors
+/// As write(2) of the attribute.
+pub(crate) fn label(process: &Process, proc_root: &ProcRoot) -> Result<()> {
+    if !process.selinux_label.is_empty() {
+        proc_root.write("self/attr/exec", &process.selinux_label)?;
+    }
+    let profile = &process.apparmor_profile;
+    if profile.is_empty() || profile == "unconfined" {
+        return Ok(());
+    }
+    let line = format!("exec {profile}");
+    proc_root
+        .write("self/attr/apparmor/exec", &line)
+        .or_else(|_| proc_root.write("self/attr/exec", &line))
+        .map_err(|e| Error::Start(format!("apparmor failed to apply profile: {e}")))
+}

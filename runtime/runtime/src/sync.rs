@@ -1,0 +1,112 @@
+//! The talk between the runtime and the child that sets a container up: a pair of seqpacket
+//! sockets, one message a step. Only the messages; the steps are in `create` and `init`.
+
+use crate::error::{At, Error, Result};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Longest error text that is passed on.
+const LIMIT: usize = 16 * 1024;
+
+/// What is said.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Child: it failed, and this is why.
+    Failed(String),
+    /// Child: it waits for its ids to be mapped. Parent: they are.
+    Mapped,
+    /// Child: everything is mounted, the hooks may run. Parent: they have.
+    Hooks,
+    /// Child: here is the seccomp listener. Parent: it was passed on.
+    Listener(Option<OwnedFd>),
+    /// Child: all is set up. Parent: execute the program.
+    Ready,
+    /// The other side is gone; after `Ready` it means that the program runs.
+    Closed,
+}
+
+/// One end.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+/// Both ends.
+///
+/// # Errors
+/// As socketpair(2).
+pub(crate) fn pair() -> Result<(Channel, Channel)> {
+    let (a, b) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .at(|| "socketpair".into())?;
+    Ok((Channel(a), Channel(b)))
+}
+
+impl Channel {
+    /// Says something.
+    ///
+    /// # Errors
+    /// When the other side is gone.
+    pub(crate) fn say(&self, message: &Message) -> Result<()> {
+        let text;
+        let bytes: &[u8] = match message {
+            Message::Failed(why) => {
+                let mut all = vec![b'E'];
+                all.extend_from_slice(&why.as_bytes()[..why.len().min(LIMIT)]);
+                text = all;
+                &text
+            }
+            Message::Mapped => b"M",
+            Message::Hooks => b"H",
+            Message::Listener(Some(fd)) => {
+                return sys::tty::send_fd(self.0.as_fd(), b"N", fd.as_fd()).at(|| "send".into());
+            }
+            Message::Listener(None) => b"N",
+            Message::Ready => b"R",
+            Message::Closed => return Ok(()),
+        };
+        rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL).at(|| "send".into())?;
+        Ok(())
+    }
+
+    /// Waits for the next message.
+    ///
+    /// # Errors
+    /// As recvmsg(2).
+    pub(crate) fn hear(&self) -> Result<Message> {
+        let mut buffer = vec![0u8; LIMIT + 1];
+        let (got, fd) = match sys::tty::recv_fd(self.0.as_fd(), &mut buffer) {
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => (0, None),
+            other => other.at(|| "receive".into())?,
+        };
+        Ok(match buffer[..got].first() {
+            None => Message::Closed,
+            Some(b'E') => Message::Failed(String::from_utf8_lossy(&buffer[1..got]).into_owned()),
+            Some(b'M') => Message::Mapped,
+            Some(b'H') => Message::Hooks,
+            Some(b'N') => Message::Listener(fd),
+            Some(b'R') => Message::Ready,
+            Some(other) => return Err(Error::Start(format!("unknown message {other}"))),
+        })
+    }
+
+    /// Child: says something and waits for the same word from the parent.
+    ///
+    /// # Errors
+    /// When the parent is gone.
+    pub(crate) fn ask(&self, message: &Message) -> Result<()> {
+        self.say(message)?;
+        match self.hear()? {
+            Message::Closed | Message::Failed(_) => Err(Error::Start("the runtime is gone".into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The descriptor.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
