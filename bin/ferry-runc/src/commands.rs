@@ -100,7 +100,9 @@ fn create(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
     let request = request(global, parsed)?;
     runtime::protect().map_err(&fail)?;
     let warnings = runtime::create(&request).map_err(&fail)?;
-    warnings.iter().for_each(|w| global.log.write("warning", w));
+    for warning in &warnings {
+        global.log.write("warning", warning);
+    }
     Ok(0)
 }
 

@@ -5,6 +5,7 @@ use oci::runtime::{
     Capabilities, DeviceRule, IdMapping, Linux, Mount, Namespace, NamespaceType, Process,
     Resources, Rlimit, Root, SPEC_VERSION, Spec,
 };
+use std::fmt::Write as _;
 use std::path::Path;
 
 fn strings(all: &[&str]) -> Vec<String> {
@@ -174,7 +175,7 @@ pub(crate) fn process_table(pids: &[i32], options: &[String]) -> Result<String, 
         let command = command.trim_end();
         let command =
             if command.is_empty() { format!("[{}]", field("Name:")) } else { command.to_owned() };
-        text.push_str(&format!("{:8} {pid:>7} {:>7} {command}\n", field("Uid:"), field("PPid:")));
+        let _ = writeln!(text, "{:8} {pid:>7} {:>7} {command}", field("Uid:"), field("PPid:"));
     }
     Ok(text)
 }

@@ -60,9 +60,10 @@ pub(crate) struct Sets {
 }
 
 fn bits(names: &[String], warn: &mut Vec<String>) -> u64 {
-    names.iter().fold(0, |bits, name| match NAMES.iter().position(|known| known == name) {
-        Some(number) => bits | 1 << number,
-        None => {
+    names.iter().fold(0, |bits, name| {
+        if let Some(number) = NAMES.iter().position(|known| known == name) {
+            bits | 1 << number
+        } else {
             if !warn.contains(name) {
                 warn.push(name.clone());
             }

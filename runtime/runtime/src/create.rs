@@ -57,6 +57,14 @@ struct Created {
     launch: Launch,
 }
 
+/// Who gets the container's terminal.
+enum Terminal {
+    /// `create`: the console socket alone.
+    BySocket,
+    /// `run`: the console socket, or we ourselves over this one.
+    Ours(Option<OwnedFd>),
+}
+
 /// Undoes what was done, newest first, unless committed.
 #[derive(Default)]
 struct Undo<'a>(Vec<Box<dyn FnOnce() + 'a>>);
@@ -84,7 +92,7 @@ impl Drop for Undo<'_> {
 /// When anything fails; nothing is left behind then.
 pub fn create(request: &Create) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
-    set_up(request, None, &mut warnings)?;
+    set_up(request, Terminal::BySocket, &mut warnings)?;
     Ok(warnings)
 }
 
@@ -105,8 +113,10 @@ pub fn run(request: &Create, warn: &mut dyn FnMut(&str)) -> Result<i32> {
         sys::privilege::set_subreaper().at(|| "become subreaper".into())?;
     }
     let signals = if request.detach { None } else { Some(foreground::signals()?) };
-    let created = set_up(request, Some(theirs), &mut warnings)?;
-    warnings.iter().for_each(|w| warn(w));
+    let created = set_up(request, Terminal::Ours(theirs), &mut warnings)?;
+    for warning in &warnings {
+        warn(warning);
+    }
     let result = execute(&created).and_then(|()| match signals {
         None => Ok(0),
         Some(signals) => {
@@ -139,15 +149,10 @@ fn execute(created: &Created) -> Result<()> {
     hooks::run_all("poststart", &created.record.poststart, &state)
 }
 
-/// `console`: `None` for `create`; for `run` the socket that gets the terminal, if it is ours.
-fn set_up(
-    request: &Create,
-    console: Option<Option<OwnedFd>>,
-    warnings: &mut Vec<String>,
-) -> Result<Created> {
+fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Result<Created> {
     record::check_id(&request.id)?;
     let launch = Launch::read(&request.bundle)?;
-    let running = console.is_some();
+    let running = matches!(console, Terminal::Ours(_));
     let console = terminal_socket(request, &launch, console)?;
     let caps = match &launch.process.capabilities {
         Some(wanted) => {
@@ -211,10 +216,10 @@ fn set_up(
 fn terminal_socket(
     request: &Create,
     launch: &Launch,
-    console: Option<Option<OwnedFd>>,
+    console: Terminal,
 ) -> Result<Option<OwnedFd>> {
     let terminal = launch.process.terminal;
-    let detached = console.is_none() || request.detach;
+    let detached = matches!(console, Terminal::BySocket) || request.detach;
     let refused = |why: &str| Err(Error::Refused(why.into()));
     match (&request.console_socket, terminal) {
         (None, true) if detached => {
@@ -224,7 +229,10 @@ fn terminal_socket(
             refused("cannot use console socket if runc will not detach or allocate tty")
         }
         (Some(path), true) => console::connect(path).map(Some),
-        (None, true) => Ok(console.flatten()),
+        (None, true) => Ok(match console {
+            Terminal::Ours(socket) => socket,
+            Terminal::BySocket => None,
+        }),
         (_, false) => Ok(None),
     }
 }

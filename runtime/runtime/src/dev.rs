@@ -115,13 +115,12 @@ fn make_node(launch: &Launch, root: &Root, dev: Option<&OwnedFd>, device: &Devic
         other => return Err(Error::Spec(format!("invalid device type {other:?}"))),
     };
     let own;
-    let (parent, name) = match dev {
-        Some(dev) => (dev, device.path.trim_start_matches("/dev/").to_owned()),
-        None => {
-            let (folder, name) = root.folder_of(&device.path)?;
-            own = folder;
-            (&own, name)
-        }
+    let (parent, name) = if let Some(dev) = dev {
+        (dev, device.path.trim_start_matches("/dev/").to_owned())
+    } else {
+        let (folder, name) = root.folder_of(&device.path)?;
+        own = folder;
+        (&own, name)
     };
     if launch.in_user_namespace() {
         return bind_node(root, device);
@@ -179,17 +178,16 @@ pub(crate) fn mask(paths: &[String], root: &Root) -> Result<()> {
         let Some(target) = root.find(path)? else { continue };
         if tree::kind(target.as_fd())? == tree::DIRECTORY {
             // One file system serves all folders; the first mount of it is copied for the others.
-            let cover = match &empty {
-                Some(first) => tree::copy(first.as_fd(), false).at(what)?,
-                None => {
-                    let options = Options {
-                        set: attr::RDONLY,
-                        fs_flags: vec!["ro"],
-                        data: vec!["size=4k".into(), "nr_inodes=1".into()],
-                        ..Options::default()
-                    };
-                    mounts::new_instance("tmpfs", "tmpfs", &options).at(what)?
-                }
+            let cover = if let Some(first) = &empty {
+                tree::copy(first.as_fd(), false).at(what)?
+            } else {
+                let options = Options {
+                    set: attr::RDONLY,
+                    fs_flags: vec!["ro"],
+                    data: vec!["size=4k".into(), "nr_inodes=1".into()],
+                    ..Options::default()
+                };
+                mounts::new_instance("tmpfs", "tmpfs", &options).at(what)?
             };
             tree::attach(cover.as_fd(), target.as_fd()).at(what)?;
             if empty.is_none() {

@@ -339,7 +339,7 @@ fn check_sysctl(key: &str, all: u64, spec: &Spec) -> Result<()> {
     let refused = |space: &str| {
         Err(Error::Spec(format!("sysctl {key:?} is not allowed in the hosts {space} namespace")))
     };
-    if key.split(['.', '/']).any(|part| part.is_empty()) || key.contains("..") {
+    if key.split(['.', '/']).any(str::is_empty) || key.contains("..") {
         return Err(Error::Spec(format!("sysctl {key:?} is not a valid name")));
     }
     if IPC_SYSCTLS.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {

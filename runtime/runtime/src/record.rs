@@ -63,7 +63,8 @@ pub struct Home {
     /// Its path.
     pub path: PathBuf,
     /// Lock, held while the state changes.
-    _lock: Option<OwnedFd>,
+    #[allow(dead_code, reason = "held, not read")]
+    lock: Option<OwnedFd>,
 }
 
 /// Checks an id: letters, digits and `_+-.`, neither `.` nor `..`.
@@ -113,7 +114,7 @@ impl Home {
             Err(rustix::io::Errno::EXIST) => Err(Error::Exists),
             other => {
                 other.at(|| format!("mkdir {}", path.display()))?;
-                Ok(Self { path, _lock: None })
+                Ok(Self { path, lock: None })
             }
         }
     }
@@ -126,7 +127,7 @@ impl Home {
         check_id(id)?;
         let path = root.join(id);
         match rustix::fs::access(&path, rustix::fs::Access::EXISTS) {
-            Ok(()) => Ok(Self { path, _lock: None }),
+            Ok(()) => Ok(Self { path, lock: None }),
             Err(_) => Err(Error::NotFound),
         }
     }
@@ -146,7 +147,7 @@ impl Home {
         if rustix::fs::access(&home.path, rustix::fs::Access::EXISTS).is_err() {
             return Err(Error::NotFound);
         }
-        home._lock = Some(dir);
+        home.lock = Some(dir);
         Ok(home)
     }
 
@@ -214,7 +215,7 @@ impl Home {
         if !is_alive(record.pid, record.start_time) {
             return Status::Stopped;
         }
-        if rustix::fs::access(&self.fifo(), rustix::fs::Access::EXISTS).is_ok() {
+        if rustix::fs::access(self.fifo(), rustix::fs::Access::EXISTS).is_ok() {
             return Status::Created;
         }
         if record.cgroup_paths.is_frozen() { Status::Paused } else { Status::Running }

@@ -58,5 +58,5 @@ pub(crate) fn pairs(folder: &Path, name: &str) -> Vec<(String, u64)> {
 
 /// Whether a file of the folder exists.
 pub(crate) fn exists(folder: &Path, name: &str) -> bool {
-    rustix::fs::access(&folder.join(name), rustix::fs::Access::EXISTS).is_ok()
+    rustix::fs::access(folder.join(name), rustix::fs::Access::EXISTS).is_ok()
 }

@@ -182,6 +182,7 @@ pub struct HugetlbStats {
     pub failcnt: u64,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn zero(value: &u64) -> bool {
     *value == 0
 }

@@ -3,6 +3,7 @@
 use crate::{DeviceList, Error, file, tree};
 use oci::runtime::{BlockIo, Cpu, HugepageLimit, Memory, Rdma, Resources};
 use rustix::fs::{Mode, OFlags};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Makes a folder and has every ancestor below the mount hand all its controllers down.
@@ -104,10 +105,10 @@ fn number(value: i64) -> String {
 pub(crate) fn rdma_line(device: &str, rdma: &Rdma) -> String {
     let mut line = device.to_owned();
     if let Some(handles) = rdma.hca_handles {
-        line += &format!(" hca_handle={handles}");
+        let _ = write!(line, " hca_handle={handles}");
     }
     if let Some(objects) = rdma.hca_objects {
-        line += &format!(" hca_object={objects}");
+        let _ = write!(line, " hca_object={objects}");
     }
     line
 }
@@ -165,7 +166,7 @@ fn apply_memory(folder: &Path, memory: &Memory) -> Result<(), Error> {
     if let Some(swap) = swap
         && let Err(error) = file::write(folder, "memory.swap.max", &number(swap))
         // Without swap accounting, "unlimited" and "none beyond memory" need no file.
-        && !(swap <= 0 && !file::exists(folder, "memory.swap.max"))
+        && (swap > 0 || file::exists(folder, "memory.swap.max"))
     {
         return Err(error);
     }

@@ -84,7 +84,7 @@ pub const ARCHITECTURES: [&str; 20] = [
 
 const X32_BIT: u32 = 0x4000_0000;
 /// Return value: the call does not exist.
-const ENOSYS: u32 = 0x0005_0000 | 38;
+const ENOSYS: u32 = 0x0005_0026;
 const KILL_THREAD: u32 = 0;
 
 /// A column of the table, the audit number and the bit that its calls carry.

@@ -75,7 +75,7 @@ fn sub_architectures_have_their_own_numbers() {
     seccomp.architectures = vec!["SCMP_ARCH_X86".into(), "SCMP_ARCH_X32".into()];
     let program = compile(&seccomp).unwrap().program;
     assert_eq!(run(&program, X86_64, 59, [0; 6]), ALLOW);
-    assert_eq!(run(&program, X86_64, X32_BIT | 520, [0; 6]), ALLOW);
+    assert_eq!(run(&program, X86_64, X32_BIT + 520, [0; 6]), ALLOW);
     assert_eq!(run(&program, I386, 11, [0; 6]), ALLOW);
     assert_ne!(run(&program, I386, 59, [0; 6]), ALLOW);
 }
