@@ -251,14 +251,13 @@ mod tests {
             let mut held: Vec<IpAddr> = Vec::new();
             for op in ops {
                 if op < 28 {
-                    match pool.allocate() {
-                        Ok(address) => {
-                            prop_assert!(subnet.contains(address));
-                            prop_assert!(address != subnet.network() && address != subnet.last());
-                            prop_assert!(!held.contains(&address));
-                            held.push(address);
-                        }
-                        Err(_) => prop_assert_eq!(held.len(), 30),
+                    if let Ok(address) = pool.allocate() {
+                        prop_assert!(subnet.contains(address));
+                        prop_assert!(address != subnet.network() && address != subnet.last());
+                        prop_assert!(!held.contains(&address));
+                        held.push(address);
+                    } else {
+                        prop_assert_eq!(held.len(), 30);
                     }
                 } else if !held.is_empty() {
                     let gone = held.remove(op as usize % held.len());

@@ -19,11 +19,11 @@ ff02::2\tip6-allrouters\n";
 pub fn hosts(extra: &[(String, IpAddr)], own: &[IpAddr], hostname: &str, domain: &str) -> String {
     let mut out = LOCAL.to_owned();
     for (name, address) in extra {
-        out.push_str(&format!("{address}\t{name}\n"));
+        line(&mut out, *address, name);
     }
     let names = own_names(hostname, domain);
     for address in own {
-        out.push_str(&format!("{address}\t{names}\n"));
+        line(&mut out, *address, &names);
     }
     out
 }
@@ -35,9 +35,16 @@ pub fn hosts_of_host(host: &str, extra: &[(String, IpAddr)]) -> String {
         out.push('\n');
     }
     for (name, address) in extra {
-        out.push_str(&format!("{address}\t{name}\n"));
+        line(&mut out, *address, name);
     }
     out
+}
+
+fn line(out: &mut String, address: IpAddr, names: &str) {
+    out.push_str(&address.to_string());
+    out.push('\t');
+    out.push_str(names);
+    out.push('\n');
 }
 
 /// `/etc/hostname`.

@@ -142,7 +142,7 @@ pub(crate) fn endpoint(network: &Network, spec: &EndpointSpec) -> Result<Wanted>
     let mut wrong = Vec::new();
     let mut wanted = Wanted::default();
     let user_defined = !network.predefined();
-    if !user_defined && !(spec.ipv4.is_empty() && spec.ipv6.is_empty()) {
+    if !user_defined && (!spec.ipv4.is_empty() || !spec.ipv6.is_empty()) {
         wrong.push("user specified IP address is supported on user defined networks only".into());
     }
     for (text, v4) in [(&spec.ipv4, true), (&spec.ipv6, false)] {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::{World, inside, reach, skipped};
+use metastore::{Batch, Class, Table};
 use network::{EndpointSpec, IpamPool, IpamSpec, Kind, Netns, NetworkSpec, SandboxKind};
 
 fn spec(name: &str) -> NetworkSpec {
@@ -301,6 +302,42 @@ fn labels_and_options_come_back_after_a_restart_and_the_pool_avoids_routes_in_us
     assert_eq!(reader.find("kept").unwrap(), made);
     assert_eq!(reader.find(made.id.short()).unwrap(), made);
     assert_eq!(reader.find("bridge").unwrap().pools[0].subnet.to_string(), "172.18.0.0/16");
+}
+
+#[test]
+fn a_full_bridge_is_an_error_before_any_record() {
+    if skipped() {
+        return;
+    }
+    let (graves, endpoints) = (Table::new("network-tombstones"), Table::new("endpoints"));
+    let mut world = World::new("full");
+    world.run("aa", "bridge");
+    world.net().release("aa").unwrap();
+    world.kill();
+    // A dying endpoint is a port until its link is gone: copies of one fill the bridge.
+    let store = world.store();
+    let (_, one) = store.scan(graves, b"").unwrap().remove(0);
+    let one = String::from_utf8(one).unwrap();
+    let id = one.split("\"id\":\"").nth(1).unwrap()[..64].to_owned();
+    let mut batch = Batch::default();
+    for n in 0..1022 {
+        let other = format!("{n:064x}");
+        batch = batch.put(graves, other.as_str(), one.replacen(&id, &other, 1));
+    }
+    store.commit(Class::Crash, batch).unwrap();
+    drop(store);
+    world.open(&|_| false);
+    world.net().sandbox("bb", SandboxKind::Own).unwrap();
+    let spec = EndpointSpec { container_name: "bb".into(), ..EndpointSpec::default() };
+    let full = world.net().connect("bb", "bridge", &spec).unwrap_err().to_string();
+    assert!(
+        full.starts_with("network bridge is full: its bridge ferry0 already has 1023 ports"),
+        "{full}"
+    );
+    world.net().wait_settled(Duration::from_secs(20)).unwrap();
+    world.net().connect("bb", "bridge", &spec).unwrap();
+    world.kill();
+    assert_eq!(world.store().scan(endpoints, b"").unwrap().len(), 1);
 }
 
 #[test]

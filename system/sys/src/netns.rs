@@ -23,8 +23,8 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
 
 /// Whether `fd` is a network namespace.
 pub fn is_network_namespace(fd: BorrowedFd<'_>) -> bool {
-    const NSFS_MAGIC: i64 = 0x6e73_6673;
-    rustix::fs::fstatfs(fd).is_ok_and(|s| s.f_type as i64 == NSFS_MAGIC)
+    const NSFS_MAGIC: i128 = 0x6e73_6673;
+    rustix::fs::fstatfs(fd).is_ok_and(|s| i128::from(s.f_type) == NSFS_MAGIC)
 }
 
 /// The calling thread is in another network namespace; it returns when this is dropped.

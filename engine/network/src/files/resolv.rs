@@ -72,7 +72,7 @@ impl From<&str> for Parsed {
             let rest: Vec<String> = words.map(str::to_owned).collect();
             match key {
                 "nameserver" => {
-                    out.servers.extend(rest.into_iter().next().filter(|s| is_address(s)))
+                    out.servers.extend(rest.into_iter().next().filter(|s| is_address(s)));
                 }
                 "search" | "domain" => out.search = rest,
                 "options" => out.options.extend(rest),

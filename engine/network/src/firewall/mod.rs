@@ -57,14 +57,11 @@ impl Firewall {
         self.variant = variant;
         self.elements = elements;
         let both = nft::TABLE_OWNER | nft::TABLE_PERSIST;
-        match self.replace(both) {
-            Ok(()) => self.owned = true,
+        self.owned = self.replace(both).is_ok();
+        if !self.owned {
             // A kernel before 6.9 knows no persistence, before 5.12 no owner; and a table that an
             // older program of ours made without an owner can't get one.
-            Err(_) => {
-                self.replace(0)?;
-                self.owned = false;
-            }
+            self.replace(0)?;
         }
         self.loaded = true;
         self.watch_foreign();

@@ -168,8 +168,12 @@ impl Networks {
     ) {
         let Some(state) = self.networks.get_mut(network) else { return };
         for pool in &mut state.allocations {
-            v4.into_iter().for_each(|(a, _)| pool.release(IpAddr::V4(a)));
-            v6.into_iter().for_each(|(a, _)| pool.release(IpAddr::V6(a)));
+            if let Some((a, _)) = v4 {
+                pool.release(IpAddr::V4(a));
+            }
+            if let Some((a, _)) = v6 {
+                pool.release(IpAddr::V6(a));
+            }
         }
     }
 
@@ -213,7 +217,7 @@ impl Networks {
     }
 
     fn free_interface(&self, container: &str) -> String {
-        let used = self.sandboxes.get(container).map(|s| s.endpoints.as_slice()).unwrap_or(&[]);
+        let used = self.sandboxes.get(container).map_or(&[][..], |s| s.endpoints.as_slice());
         let free = (0..).map(|n| format!("eth{n}"));
         free.into_iter()
             .find(|name| !used.iter().any(|e| e.endpoint.interface == *name))
@@ -306,7 +310,7 @@ impl Networks {
         new: Option<&Endpoint>,
         socket: &mut Socket,
     ) -> Result<()> {
-        let known = self.sandboxes.get(container).map(|s| s.endpoints.as_slice()).unwrap_or(&[]);
+        let known = self.sandboxes.get(container).map_or(&[][..], |s| s.endpoints.as_slice());
         let best = known
             .iter()
             .map(|e| &e.endpoint)
@@ -362,7 +366,7 @@ impl Networks {
         {
             tracing::warn!(%error, container = holder, "no default route after a disconnect");
         }
-        self.clean_connections(std::slice::from_ref(&record));
+        Self::clean_connections(std::slice::from_ref(&record));
         self.free(&record.endpoint);
         Ok(record.endpoint)
     }

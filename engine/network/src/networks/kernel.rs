@@ -138,6 +138,15 @@ impl Networks {
                 self.write_sysctls(plan, link, inside.netns)?;
             }
             configure(plan, link, inside.socket)?;
+            // Links carry packets once the kernel's link watch has run, some time later; asking
+            // for a link makes it run now (from 6.9 on). Else the first packets are lost, and a
+            // connection made at once takes a second.
+            route::link_by_name(inside.socket, &link.target_name)?;
+            route::link_by_name(&mut self.host, host_name)?;
+            if self.networks.get(&record.endpoint.network).is_some_and(|n| n.ports == 0) {
+                let LinkKind::Veth { bridge, .. } = &link.kind;
+                route::link_by_name(&mut self.host, bridge)?;
+            }
         }
         Ok(())
     }

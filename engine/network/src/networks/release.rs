@@ -186,7 +186,7 @@ impl Networks {
         let gone: Vec<Dying> = done.iter().filter_map(|id| self.dying.remove(id)).collect();
         let records: Vec<EndpointRecord> =
             gone.iter().flat_map(|d| d.tombstone.endpoints.clone()).collect();
-        self.clean_connections(&records);
+        Self::clean_connections(&records);
         for record in &records {
             self.free(&record.endpoint);
             if let Some(state) = self.networks.get_mut(&record.endpoint.network) {
@@ -200,7 +200,7 @@ impl Networks {
     }
 
     /// Forgets tracked connections of addresses that are about to be free.
-    pub(super) fn clean_connections(&mut self, records: &[EndpointRecord]) {
+    pub(super) fn clean_connections(records: &[EndpointRecord]) {
         let mut held: BTreeSet<IpAddr> = BTreeSet::new();
         for record in records {
             held.extend(record.endpoint.ipv4.map(|a| IpAddr::V4(a.0)));

@@ -57,7 +57,7 @@ impl Networks {
         self.firewall.load(variant, self.wanted_elements()?)?;
         self.reader.set_warnings(self.firewall.warnings());
         for (record, plan) in again {
-            self.make_again(&record, &plan, &mut found)?;
+            self.make_again(&record, &plan, &mut found);
         }
         found.swept += self.sweep_links()?;
         let known: BTreeSet<String> = self
@@ -268,13 +268,8 @@ impl Networks {
         }
     }
 
-    fn make_again(
-        &mut self,
-        record: &EndpointRecord,
-        plan: &JoinPlan,
-        found: &mut Restored,
-    ) -> Result<()> {
-        let Some(state) = self.networks.get(&record.endpoint.network) else { return Ok(()) };
+    fn make_again(&mut self, record: &EndpointRecord, plan: &JoinPlan, found: &mut Restored) {
+        let Some(state) = self.networks.get(&record.endpoint.network) else { return };
         let network = state.network.clone();
         match self.make(&network, record, plan) {
             Ok(()) => found.made += 1,
@@ -284,7 +279,6 @@ impl Networks {
                 tracing::error!(%error, container, "endpoint could not be made again");
             }
         }
-        Ok(())
     }
 
     /// Removes links that this daemon made and no record knows.

@@ -3,10 +3,13 @@
 //! runs in them are threads.
 #![allow(
     dead_code,
+    missing_docs,
     unreachable_pub,
     clippy::disallowed_methods,
     clippy::missing_panics_doc,
-    missing_docs
+    clippy::print_stdout,
+    clippy::unused_self,
+    clippy::unwrap_used
 )]
 
 use std::fs;

@@ -278,6 +278,8 @@ impl<'a> Attributes<'a> {
     }
 }
 
+// Every look-up begins anew from the same slice, so a copy is what is wanted.
+#[allow(clippy::copy_iterator)]
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);
 
@@ -296,7 +298,7 @@ impl<'a> Iterator for Attributes<'a> {
 }
 
 /// Splits a datagram into messages; ends at the first that does not fit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Messages<'a>(&'a [u8]);
 
 impl<'a> Messages<'a> {

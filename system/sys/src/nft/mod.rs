@@ -67,8 +67,8 @@ pub(crate) const NEWRULE: u16 = SUBSYS | 6;
 pub(crate) const GETRULE: u16 = SUBSYS | 7;
 pub(crate) const DELRULE: u16 = SUBSYS | 8;
 pub(crate) const NEWSET: u16 = SUBSYS | 9;
-pub(crate) const NEWSETELEM: u16 = SUBSYS | 12;
-pub(crate) const DELSETELEM: u16 = SUBSYS | 14;
+pub(crate) const NEWSETELEM: u16 = SUBSYS | 0xc;
+pub(crate) const DELSETELEM: u16 = SUBSYS | 0xe;
 
 pub(crate) fn header(family: u8) -> [u8; 4] {
     [family, 0, 0, 0]

@@ -102,6 +102,7 @@ pub async fn on_thread<T: Send + 'static>(
     }
 }
 
+#[allow(clippy::unused_async)] // every handler is registered alike
 async fn list(context: Context, request: Request) -> Result<Response, ApiError> {
     let filters = request.filters(NETWORKS)?;
     let wanted = filter::Wanted::new(&filters)?;
@@ -115,6 +116,7 @@ async fn list(context: Context, request: Request) -> Result<Response, ApiError> 
     Ok(Response::json(&all, request.version))
 }
 
+#[allow(clippy::unused_async)] // every handler is registered alike
 async fn inspect(context: Context, request: Request) -> Result<Response, ApiError> {
     let found = context.reader.inspect(request.name())?;
     let scope = request.query.get("scope");
