@@ -10,4 +10,6 @@ mod retry;
 
 pub use client::{Client, Stamped};
 pub use error::{Kind, RpcError};
+pub use tonic::Streaming;
+
 pub use retry::{retrying, until};

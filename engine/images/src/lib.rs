@@ -1,3 +1,37 @@
-//! Image names and ids, chains of layers, snapshots of containers.
+//! Images as the API shows them, over a containerd that keeps them.
+//!
+//! The store's keys are names with target descriptors; the API's are ids, the
+//! digests of configurations. [`Images`] keeps the index between the two,
+//! rebuilt from the store at any time and fed by its events, since `ctr` and
+//! others write the store too. Everything goes through containerd's gRPC:
+//! nothing here opens a blob or a tar, and nothing here knows containers (who
+//! uses an image is told by the caller).
 
+mod error;
 pub mod hello;
+mod import;
+mod index;
+mod instruction;
+mod list;
+mod pattern;
+mod read;
+mod remove;
+mod snapshot;
+mod store;
+mod stream;
+mod transfer;
+mod view;
+
+pub use error::ImageError;
+pub use import::ImportRequest;
+pub use index::{Name, ResolvedImage};
+pub use instruction::apply_changes;
+pub use list::ListOptions;
+pub use remove::{ImageUse, RemoveOptions, Removed};
+pub use snapshot::SnapshotMount;
+pub use store::{Images, ImagesConfig};
+pub use transfer::Loaded;
+pub use view::api_descriptor;
+
+/// The name prefix of images that lost their last name, as dockerd writes it.
+pub const DANGLING: &str = "moby-dangling@";

@@ -1,0 +1,327 @@
+//! Loading and saving archives, through the store's Transfer service.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use bytes::Bytes;
+use containerd_api::services::images::v1::{CreateImageRequest, Image, UpdateImageRequest};
+use containerd_api::services::leases::v1 as leases;
+use containerd_api::services::transfer::v1::TransferRequest;
+use containerd_api::transfer_types::{
+    ImageExportStream, ImageImportStream, ImageReference, ImageStore, UnpackConfiguration,
+};
+use containerd_api::{any, types};
+use containerd_rpc::{Client, RpcError};
+use futures_util::Stream;
+use oci::{Descriptor, Reference};
+use tokio::sync::mpsc;
+
+use crate::read::{from_wire, to_wire};
+use crate::snapshot::unique;
+use crate::stream::{download, upload};
+use crate::{DANGLING, ImageError, Images, ResolvedImage};
+
+/// The label by which a load finds what it stored.
+const LOADED: &str = "io.ferry.image.loaded-by";
+
+impl Images {
+    /// Loads an archive (docker's or an OCI layout). Returns the names loaded
+    /// and the ids of images that came without a name.
+    ///
+    /// # Errors
+    /// The archive is none, or the store's.
+    pub async fn load<S>(&self, body: S) -> Result<Vec<Loaded>, ImageError>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        let _naming = self.0.naming.lock().await;
+        let before = self.targets_by_name().await?;
+        let lease = Lease::new(&self.0.client).await?;
+        let client = self.0.client.with_lease(&lease.id)?;
+        let result = self.load_leased(&client, body, before).await;
+        lease.end(&self.0.client).await;
+        result
+    }
+
+    async fn load_leased<S>(
+        &self,
+        client: &Client,
+        body: S,
+        before: BTreeMap<String, Descriptor>,
+    ) -> Result<Vec<Loaded>, ImageError>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        let mark = unique();
+        let stream = upload(client, body).await?;
+        let source = ImageImportStream { stream: stream.id.clone(), ..Default::default() };
+        let platform = wire_platform(&self.0.config.platform);
+        let destination = ImageStore {
+            labels: [(LOADED.to_owned(), mark.clone())].into(),
+            platforms: vec![platform.clone()],
+            extra_references: vec![ImageReference {
+                name: DANGLING.trim_end_matches('@').into(),
+                is_prefix: true,
+                allow_overwrite: true,
+                add_digest: true,
+                skip_named_digest: true,
+            }],
+            unpacks: vec![UnpackConfiguration {
+                platform: Some(platform),
+                snapshotter: self.snapshotter().into(),
+            }],
+            ..Default::default()
+        };
+        let request = TransferRequest {
+            source: Some(any::pack(&source)),
+            destination: Some(any::pack(&destination)),
+            options: None,
+        };
+        let done = client.transfer().transfer(request).await.map_err(RpcError::from);
+        stream.pump.abort();
+        done.map_err(|e| ImageError::Archive(e.message))?;
+        self.keep_nameless(&before).await?;
+        self.refresh().await?;
+        let filter = format!("labels.\"{LOADED}\"=={mark}");
+        let stored = self.records(vec![filter]).await?;
+        Ok(self.loaded(&stored))
+    }
+
+    fn loaded(&self, stored: &[Image]) -> Vec<Loaded> {
+        let index = self.index();
+        let mut out = Vec::new();
+        for record in stored {
+            let target = record.target.as_ref().and_then(from_wire);
+            let by_target = |target: Descriptor| {
+                index.all().find(|image| image.target.digest == target.digest).cloned()
+            };
+            let Some(image) = target.and_then(by_target) else { continue };
+            let name = match Reference::parse(&record.name) {
+                Ok(reference) if !record.name.starts_with(DANGLING) => Some(reference.familiar()),
+                _ => None,
+            };
+            out.push(Loaded { name, image });
+        }
+        out
+    }
+
+    /// All names with their targets, from the store.
+    async fn targets_by_name(&self) -> Result<BTreeMap<String, Descriptor>, ImageError> {
+        let records = self.records(Vec::new()).await?;
+        let pairs = records.into_iter();
+        Ok(pairs.filter_map(|r| Some((r.name, from_wire(r.target.as_ref()?)?))).collect())
+    }
+
+    /// Gives a dangling record to each target of `before` that no name points
+    /// at any more.
+    async fn keep_nameless(&self, before: &BTreeMap<String, Descriptor>) -> Result<(), ImageError> {
+        let after = self.targets_by_name().await?;
+        for old in before.values() {
+            if !after.values().any(|target| target.digest == old.digest) {
+                self.write_name(&format!("{DANGLING}{}", old.digest), old).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Points a name of the store at a target.
+    pub(crate) async fn write_name(
+        &self,
+        name: &str,
+        target: &Descriptor,
+    ) -> Result<(), ImageError> {
+        let image = Image { name: name.into(), target: Some(to_wire(target)), ..Image::default() };
+        let mut images = self.0.client.images();
+        let create = CreateImageRequest { image: Some(image.clone()), ..Default::default() };
+        match images.create(create).await.map_err(RpcError::from) {
+            Ok(_) => Ok(()),
+            Err(e) if e.is_already_exists() => {
+                let update = UpdateImageRequest { image: Some(image), ..Default::default() };
+                images.update(update).await.map_err(RpcError::from)?;
+                Ok(())
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Gives an image another name. An image that loses its last name to it
+    /// stays, dangling. Returns the image and the name as users write it.
+    ///
+    /// # Errors
+    /// No such image, no such name, or the store's.
+    pub async fn tag(
+        &self,
+        image: &str,
+        repository: &str,
+        tag: &str,
+    ) -> Result<(std::sync::Arc<ResolvedImage>, Reference), ImageError> {
+        let image = self.resolve(image)?;
+        let mut reference = Reference::parse(repository)?;
+        if reference.digest().is_some() {
+            return Err(ImageError::Invalid(
+                "refusing to create a tag with a digest reference".into(),
+            ));
+        }
+        if !tag.is_empty() {
+            reference = reference.with_tag(tag)?;
+        }
+        let reference = reference.tagged();
+        self.name(&reference, &image.target).await?;
+        Ok((image, reference))
+    }
+
+    /// Points `reference` at `target`, and keeps what it pointed at.
+    pub(crate) async fn name(
+        &self,
+        reference: &Reference,
+        target: &Descriptor,
+    ) -> Result<(), ImageError> {
+        let _naming = self.0.naming.lock().await;
+        let before = self.targets_by_name().await?;
+        // The target may have been dangling: that record's time is over, but
+        // only once the name exists.
+        let dangling = format!("{DANGLING}{}", target.digest);
+        let old = before.get(&reference.to_string());
+        if let Some(old) = old.filter(|old| old.digest != target.digest) {
+            let others = before.iter().filter(|(_, other)| other.digest == old.digest).count();
+            if others == 1 {
+                self.write_name(&format!("{DANGLING}{}", old.digest), old).await?;
+            }
+        }
+        self.write_name(&reference.to_string(), target).await?;
+        if before.contains_key(&dangling) {
+            self.delete_record(&dangling, false).await?;
+        }
+        self.refresh().await
+    }
+
+    /// Writes images as an archive that holds both forms. A repository without
+    /// tag means all its tags.
+    ///
+    /// # Errors
+    /// No such image. What goes wrong later comes with the bytes.
+    pub async fn save(
+        &self,
+        names: &[String],
+    ) -> Result<mpsc::Receiver<io::Result<Bytes>>, ImageError> {
+        let records = self.records_to_save(names)?;
+        let mut stream = download(&self.0.client).await?;
+        let mut references = records.into_iter();
+        let source = ImageStore {
+            name: references.next().unwrap_or_default(),
+            extra_references: references
+                .map(|name| ImageReference { name, ..ImageReference::default() })
+                .collect(),
+            ..Default::default()
+        };
+        let destination = ImageExportStream {
+            stream: stream.id.clone(),
+            platforms: vec![wire_platform(&self.0.config.platform)],
+            ..Default::default()
+        };
+        let request = TransferRequest {
+            source: Some(any::pack(&source)),
+            destination: Some(any::pack(&destination)),
+            options: None,
+        };
+        let (out, bytes) = mpsc::channel(4);
+        let client = self.0.client.clone();
+        tokio::spawn(async move {
+            let mut service = client.transfer();
+            let mut transfer = std::pin::pin!(service.transfer(request));
+            let mut failed = None;
+            let mut finished = false;
+            loop {
+                tokio::select! {
+                    done = &mut transfer, if !finished => {
+                        finished = true;
+                        failed = done.err().map(RpcError::from);
+                        if failed.is_some() { break; }
+                    }
+                    part = stream.bytes.recv() => match part {
+                        Some(part) => if out.send(part).await.is_err() { return; },
+                        None => break,
+                    },
+                }
+            }
+            if !finished {
+                failed = transfer.await.err().map(RpcError::from);
+            }
+            if let Some(error) = failed {
+                let _ = out.send(Err(io::Error::other(error.message))).await;
+            }
+        });
+        Ok(bytes)
+    }
+
+    fn records_to_save(&self, names: &[String]) -> Result<Vec<String>, ImageError> {
+        let index = self.index();
+        let mut records: Vec<String> = Vec::new();
+        let mut add = |name: String| {
+            if !records.contains(&name) {
+                records.push(name);
+            }
+        };
+        for name in names {
+            let reference = Reference::parse(name).ok();
+            let whole = reference.filter(Reference::is_name_only).map(|r| r.name());
+            let tags = index.all().flat_map(|image| &image.names);
+            let tags: Vec<String> = tags
+                .filter(|n| Some(n.reference.name()) == whole)
+                .map(|n| n.reference.to_string())
+                .collect();
+            if !tags.is_empty() {
+                tags.into_iter().for_each(&mut add);
+                continue;
+            }
+            let image = index.find(name)?;
+            let named = Reference::parse(name).ok().map(|r| r.tagged().to_string());
+            let record = index.records(&image.id).iter().find(|r| Some(*r) == named.as_ref());
+            let record = record.or(index.records(&image.id).first());
+            add(record.cloned().ok_or_else(|| ImageError::NotFound(name.clone()))?);
+        }
+        Ok(records)
+    }
+}
+
+/// An image that was loaded, under a name or without.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The name as users write it.
+    pub name: Option<String>,
+    /// The image.
+    pub image: std::sync::Arc<ResolvedImage>,
+}
+
+fn wire_platform(platform: &oci::Platform) -> types::Platform {
+    types::Platform {
+        os: platform.os.clone(),
+        architecture: platform.architecture.clone(),
+        variant: platform.variant.clone(),
+        ..types::Platform::default()
+    }
+}
+
+/// A lease around one operation: content that has no name yet is not collected.
+pub(crate) struct Lease {
+    pub id: String,
+}
+
+impl Lease {
+    pub(crate) async fn new(client: &Client) -> Result<Self, ImageError> {
+        let id = format!("ferry-{}", unique());
+        // Should this process die, the store drops it after a day.
+        let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+        let labels = [("containerd.io/gc.expire".to_owned(), expires.to_string())].into();
+        let request = leases::CreateRequest { id: id.clone(), labels };
+        client.leases().create(request).await.map_err(RpcError::from)?;
+        Ok(Self { id })
+    }
+
+    pub(crate) async fn end(self, client: &Client) {
+        let request = leases::DeleteRequest { id: self.id.clone(), sync: false };
+        if let Err(status) = client.leases().delete(request).await {
+            tracing::debug!("ending lease {}: {}", self.id, status.message());
+        }
+    }
+}
