@@ -4,6 +4,7 @@
 //! peer came back. Every call carries the namespace, and a lease where one was
 //! chosen. What the calls are good for is their users' matter.
 
+pub mod archive_stream;
 mod client;
 mod error;
 mod retry;
