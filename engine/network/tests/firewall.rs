@@ -92,6 +92,15 @@ fn a_flush_of_all_rules_cuts_nobody_off() {
     }
     world.net().maintain().unwrap();
     assert_eq!(reach(&a.netns, &outside, outside_address()), "192.0.2.1".parse().ok());
+    let delete = Command::new("nft").args(["delete", "table", "ip", "ferry"]).output().unwrap();
+    assert_eq!(delete.status.success(), !world.net().tables_are_owned());
+    // A killed daemon's tables stay, and the next one takes them over.
+    world.kill();
+    assert!(program("nft", &["list", "tables"]).unwrap().contains("table ip ferry\n"));
+    let owned = world.open(&|_| true).kept;
+    assert_eq!(owned, 1);
+    assert_eq!(reach(&a.netns, &outside, outside_address()), "192.0.2.1".parse().ok());
+    println!("tables owned: {}", world.net().tables_are_owned());
 }
 
 #[test]

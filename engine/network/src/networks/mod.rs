@@ -107,6 +107,11 @@ impl Networks {
         [self.monitor.as_fd(), self.firewall.events().as_fd()]
     }
 
+    /// Whether the kernel keeps others from changing our firewall tables (from 6.9 on).
+    pub fn tables_are_owned(&self) -> bool {
+        self.firewall.owned()
+    }
+
     /// Creates a network; nothing has changed when it fails.
     pub fn create(&mut self, spec: &NetworkSpec) -> Result<Arc<Network>> {
         validate::spec(spec)?;
