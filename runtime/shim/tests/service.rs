@@ -2,6 +2,8 @@
 //! a bundle with a real runtime, attaches to its sink, kills things. Needs root and runc (in PATH
 //! or `FERRY_PEERS`).
 
+#![allow(clippy::unwrap_used, reason = "a test's own helpers")]
+
 use prost::Message;
 use shim_api::bootstrap::Bootstrap;
 use shim_api::runc::{OPTIONS, Options};

@@ -125,13 +125,11 @@ impl Log {
             }
             let (shared, target) = (Arc::clone(&self.shared), self.target.clone());
             let builder = std::thread::Builder::new().name("log".into()).stack_size(STACK);
-            match builder.spawn(move || work(&shared, target)) {
-                Ok(thread) => self.thread = Some(thread),
-                Err(_) => {
-                    self.shared.lock().lost += 1;
-                    return;
-                }
-            }
+            let Ok(thread) = builder.spawn(move || work(&shared, target)) else {
+                self.shared.lock().lost += 1;
+                return;
+            };
+            self.thread = Some(thread);
         }
         let mut queue = self.shared.lock();
         if self.drops && !data.is_empty() && queue.bytes + data.len() > self.limit {

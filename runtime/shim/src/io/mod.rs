@@ -227,17 +227,17 @@ impl Io {
     /// The client wants no more input to come. From a FIFO, what other writers still send comes
     /// first.
     pub(crate) fn close_input(&mut self, ctx: &Ctx) {
-        if let Some(feed) = self.feed.as_mut().filter(|f| !f.ends) {
-            if let Ok(read_end) = sys::unix::open_fifo(&feed.path, sys::unix::FifoEnd::Read) {
-                let _ = ctx.epoll.remove(feed.fifo.as_fd());
-                // Opened while we were a writer ourselves, it shows the hang-up that follows.
-                feed.fifo = read_end;
-                feed.ends = true;
-                feed.watched = true;
-                let token = Token::Io(self.id, Part::Feed).encode();
-                let _ = ctx.epoll.add(feed.fifo.as_fd(), token, Interest::READ);
-                return;
-            }
+        if let Some(feed) = self.feed.as_mut().filter(|f| !f.ends)
+            && let Ok(read_end) = sys::unix::open_fifo(&feed.path, sys::unix::FifoEnd::Read)
+        {
+            let _ = ctx.epoll.remove(feed.fifo.as_fd());
+            // Opened while we were a writer ourselves, it shows the hang-up that follows.
+            feed.fifo = read_end;
+            feed.ends = true;
+            feed.watched = true;
+            let token = Token::Io(self.id, Part::Feed).encode();
+            let _ = ctx.epoll.add(feed.fifo.as_fd(), token, Interest::READ);
+            return;
         }
         self.close_end(ctx);
     }

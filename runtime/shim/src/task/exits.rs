@@ -83,7 +83,7 @@ impl Shim {
                     0 => "init.pid".to_owned(),
                     n => format!("exec-{n}.pid"),
                 };
-                text.push_str(&format!("{file} {sink}\n"));
+                text.extend([&file, " ", &sink.to_string(), "\n"]);
             }
         }
         let path = self.me.bundle.join("sinks");

@@ -15,16 +15,15 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use shim_api::events;
 use shim_api::runc::Options;
 use shim_api::task::{
-    CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, ExecProcessRequest,
-    StartRequest, StartResponse,
+    CreateTaskRequest, CreateTaskResponse, DeleteRequest, ExecProcessRequest, StartRequest,
+    StartResponse,
 };
 use shim_api::ttrpc::{Code, Status};
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use sys::epoll::Interest;
-use sys::process::Exit;
 
 /// Patience for a logger to get ready.
 const LOGGER: Duration = Duration::from_secs(10);
@@ -97,7 +96,7 @@ impl Shim {
     fn unmake(&mut self) {
         if let Some(container) = self.container.take() {
             self.close_io(container.init.io);
-            self.forget_console(container.init.console);
+            forget_console(container.init.console);
             if container.mounted {
                 let _ = crate::mounts::unmount_all(&self.me.bundle.join("rootfs"));
             }
@@ -105,10 +104,15 @@ impl Shim {
         self.keep_sinks();
     }
 
-    fn forget_console(&self, console: Option<(std::os::fd::OwnedFd, PathBuf)>) {
-        if let Some((_, path)) = console {
-            let _ = std::fs::remove_file(path);
-        }
+    /// An exec that could not be started: it never ran, so there is no exit to publish, only
+    /// something to delete.
+    fn never_ran(&mut self, exec: &str) {
+        let process = self.container.as_mut().and_then(|c| c.process_mut(exec));
+        let Some(process) = process else { return };
+        process.phase = Phase::Stopped;
+        let (io, console) = (process.io, process.console.take());
+        forget_console(console);
+        self.close_io(io);
     }
 
     /// Opens a process's stdio and, once its logger is ready, has the runtime make it.
@@ -183,6 +187,8 @@ impl Shim {
         if let Err(status) = result {
             if waiting.exec.is_empty() {
                 self.unmake();
+            } else {
+                self.never_ran(&waiting.exec);
             }
             self.reply(waiting.ticket, Err(status));
         }
@@ -306,7 +312,8 @@ impl Shim {
             return Err(precondition(format!("cannot start a process that is {phase:?}")));
         }
         if exec {
-            self.make(&request.exec_id, ticket)?;
+            self.make(&request.exec_id, ticket)
+                .inspect_err(|_| self.never_ran(&request.exec_id))?;
         } else {
             self.run("start", Vec::new(), None, Op::Start(ticket))?;
             if let Some(container) = &mut self.container {
@@ -320,18 +327,15 @@ impl Shim {
     pub(super) fn started(&mut self, failure: Option<String>, ticket: Ticket) {
         let Some(container) = &mut self.container else { return };
         let pid = container.init.pid as u32;
-        match failure {
-            Some(text) => {
-                container.init.phase = Phase::Created;
-                let status = unknown(format!("OCI runtime start failed: {text}"));
-                self.reply(ticket, Err(status));
-            }
-            None => {
-                container.init.phase = Phase::Running;
-                let event = events::TaskStart { container_id: self.me.id.clone(), pid };
-                self.publisher.publish(&event, &self.ctx);
-                self.reply(ticket, Ok(StartResponse { pid }.encode_to_vec()));
-            }
+        if let Some(text) = failure {
+            container.init.phase = Phase::Created;
+            let status = unknown(format!("OCI runtime start failed: {text}"));
+            self.reply(ticket, Err(status));
+        } else {
+            container.init.phase = Phase::Running;
+            let event = events::TaskStart { container_id: self.me.id.clone(), pid };
+            self.publisher.publish(&event, &self.ctx);
+            self.reply(ticket, Ok(StartResponse { pid }.encode_to_vec()));
         }
         self.publish_exit("");
     }
@@ -389,11 +393,7 @@ impl Shim {
                 self.late_orphan(pid);
             }
             Err(text) => {
-                // It never ran: there is no exit to publish, only something to delete.
-                process.phase = Phase::Stopped;
-                let (io, console) = (process.io, process.console.take());
-                self.forget_console(console);
-                self.close_io(io);
+                self.never_ran(exec);
                 let status = unknown(format!("OCI runtime exec failed: {text}"));
                 self.reply(ticket, Err(status));
             }
@@ -416,7 +416,7 @@ impl Shim {
                 let file = self.me.bundle.join(format!("exec-{}.{kind}", gone.number));
                 let _ = std::fs::remove_file(file);
             }
-            return encoded(&deleted(&gone));
+            return encoded(&gone.deleted());
         }
         let force = match phase {
             Phase::Stopped => false,
@@ -475,7 +475,7 @@ impl Shim {
             let _ = self.ctx.epoll.remove(watch.fd());
         }
         self.keep_sinks();
-        let answer = deleted(&container.init);
+        let answer = container.init.deleted();
         let event = events::TaskDelete {
             container_id: self.me.id.clone(),
             pid: answer.pid,
@@ -489,13 +489,8 @@ impl Shim {
     }
 }
 
-fn deleted(process: &Process) -> DeleteResponse {
-    let killed = (Exit::Signal(crate::core::SIGKILL), SystemTime::now());
-    let never = process.pid == 0 && process.exit.is_none();
-    let (exit, at) = process.exit.unwrap_or(killed);
-    DeleteResponse {
-        pid: process.pid as u32,
-        exit_status: if never { 0 } else { exit.code() },
-        exited_at: (!never).then(|| shim_api::time::timestamp(at)),
+fn forget_console(console: Option<(std::os::fd::OwnedFd, PathBuf)>) {
+    if let Some((_, path)) = console {
+        let _ = std::fs::remove_file(path);
     }
 }

@@ -73,10 +73,12 @@ fn decode<M: Message + Default>(call: &Call) -> Result<M, Status> {
         .map_err(|e| Status::new(Code::InvalidArgument, format!("{}: {e}", call.method)))
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "handlers return it as it is")]
 fn encoded(message: &impl Message) -> Answer {
     Ok(Some(message.encode_to_vec()))
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "handlers return it as it is")]
 fn empty() -> Answer {
     Ok(Some(Vec::new()))
 }

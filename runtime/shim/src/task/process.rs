@@ -5,7 +5,7 @@ use crate::core::Ticket;
 use crate::io::Spec;
 use crate::runtime::Runtime;
 use shim_api::runc::Options;
-use shim_api::task::Status;
+use shim_api::task::{DeleteResponse, Status};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -65,6 +65,18 @@ impl Process {
     /// The exit that clients may know of.
     pub(crate) fn published_exit(&self) -> Option<(Exit, SystemTime)> {
         self.exit.filter(|_| matches!(self.phase, Phase::Stopped | Phase::Deleting))
+    }
+
+    /// The answer to its deletion; one that never ran has no exit.
+    pub(crate) fn deleted(&self) -> DeleteResponse {
+        let killed = (Exit::Signal(crate::core::SIGKILL), SystemTime::now());
+        let never = self.pid == 0 && self.exit.is_none();
+        let (exit, at) = self.exit.unwrap_or(killed);
+        DeleteResponse {
+            pid: self.pid as u32,
+            exit_status: if never { 0 } else { exit.code() },
+            exited_at: (!never).then(|| shim_api::time::timestamp(at)),
+        }
     }
 
     /// The status on the wire.
