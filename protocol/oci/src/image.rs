@@ -3,6 +3,9 @@
 //! Blobs are kept and sent as received: these types read them, and write only
 //! those that Ferry makes itself. Fields stand in the order of the usual tools.
 
+// Go's sets are JSON objects with empty values, and serde passes fields by reference.
+#![allow(clippy::zero_sized_map_values, clippy::trivially_copy_pass_by_ref)]
+
 use std::collections::BTreeMap;
 use std::fmt;
 

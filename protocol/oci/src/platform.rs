@@ -220,7 +220,7 @@ impl FromStr for Platform {
             !p.is_empty()
                 && p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         };
-        if parts.len() > 3 || !parts.iter().all(|p| fits(&p)) {
+        if parts.len() > 3 || !parts.iter().all(fits) {
             return Err(InvalidPlatform::Format(s.into()));
         }
         Ok(match parts.as_slice() {

@@ -249,7 +249,9 @@ mod tests {
 
     const T: Table = Table::new("t");
 
-    fn batches() -> impl Strategy<Value = Vec<Vec<(Vec<u8>, Option<Vec<u8>>)>>> {
+    type Writes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+    fn batches() -> impl Strategy<Value = Vec<Writes>> {
         let write = (
             proptest::collection::vec(any::<u8>(), 0..5),
             proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20)),

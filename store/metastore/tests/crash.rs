@@ -1,5 +1,5 @@
 //! Kills a writer at every step of the store and reads what is left.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Readers see what was committed at once, whatever is folded meanwhile.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use metastore::{Batch, Class, Format, Store, Table};
@@ -38,16 +40,13 @@ proptest! {
                     let mut batch = Batch::default();
                     for (key, value) in writes {
                         let key = vec![b'k', key];
-                        match value {
-                            Some(v) => {
+                        if let Some(v) = value {
                                 model.insert(key.clone(), vec![v]);
                                 batch = batch.put(T, key, vec![v]);
-                            }
-                            None => {
+} else {
                                 model.remove(&key);
                                 batch = batch.delete(T, key);
-                            }
-                        }
+}
                     }
                     store.commit(if power { Class::Power } else { Class::Crash }, batch).unwrap();
                 }

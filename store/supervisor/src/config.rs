@@ -96,9 +96,11 @@ impl Config {
     }
 
     fn set(&mut self, key: &str, value: &Value) -> Result<(), InvalidConfig> {
-        let unset = |hint: &'static str| match is_zero(value) {
-            true => Ok(()),
-            false => Err(InvalidConfig::Unsupported { key: key.into(), value: show(value), hint }),
+        let unset = |hint: &'static str| {
+            if is_zero(value) {
+                return Ok(());
+            }
+            Err(InvalidConfig::Unsupported { key: key.into(), value: show(value), hint })
         };
         match key {
             "version" => match value.as_integer() {

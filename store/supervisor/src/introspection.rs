@@ -9,9 +9,11 @@ use tonic::{Request, Response, Status};
 
 use crate::{Error, State};
 
+type Row = (&'static str, &'static str, bool, &'static [&'static str], &'static [&'static str]);
+
 /// Plugins as a stock containerd lists them, so far as Ferry offers what they name:
 /// type, id, whether it is bound to a platform, capabilities, required types.
-const PLUGINS: [(&str, &str, bool, &[&str], &[&str]); 35] = [
+const PLUGINS: [Row; 35] = [
     ("io.containerd.content.v1", "content", false, &[], &[]),
     ("io.containerd.event.v1", "exchange", false, &[], &[]),
     ("io.containerd.snapshotter.v1", "native", true, &[], &[]),
@@ -58,10 +60,7 @@ impl Service {
         PLUGINS.iter().map(|plugin| self.plugin(plugin)).collect()
     }
 
-    fn plugin(
-        &self,
-        &(r#type, id, bound, capabilities, requires): &(&str, &str, bool, &[&str], &[&str]),
-    ) -> api::Plugin {
+    fn plugin(&self, &(r#type, id, bound, capabilities, requires): &Row) -> api::Plugin {
         let root = match r#type {
             "io.containerd.snapshotter.v1" => Some(self.0.root.join("snapshots")),
             "io.containerd.content.v1" => Some(self.0.root.join("content")),

@@ -11,7 +11,7 @@ use crate::context::check_label;
 pub type Labels = BTreeMap<String, String>;
 
 /// Checks every label of a request and sorts them.
-pub fn checked(labels: HashMap<String, String>) -> Result<Labels, Error> {
+pub fn checked<S>(labels: HashMap<String, String, S>) -> Result<Labels, Error> {
     labels.iter().try_for_each(|(key, value)| check_label(key, value))?;
     Ok(labels.into_iter().collect())
 }

@@ -1,5 +1,5 @@
 //! The same `ctr` session against a stock containerd and ferry-containerd; and kill -9 meanwhile.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

@@ -1,5 +1,7 @@
 //! The store's rules, on a state in a temporary folder: resuming, sharing, joining, collecting.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use oci::{Descriptor, Digest};

@@ -186,6 +186,7 @@ impl State {
     }
 
     /// Adds to `batch` that the call's lease no longer keeps a thing, since it ended or was removed.
+    #[allow(clippy::unused_self)]
     pub(crate) fn without_lease(
         &self,
         context: &Context,
