@@ -10,6 +10,10 @@ use args::{COMMANDS, Command, GLOBAL, Parsed};
 use std::io::Write as _;
 use std::path::PathBuf;
 
+/// Parsing and setting up a container makes thousands of small pieces and ends a moment later.
+#[global_allocator]
+static ARENA: sys::arena::Arena = sys::arena::Arena::new();
+
 /// What holds for every command.
 #[derive(Debug)]
 pub(crate) struct Global {

@@ -110,11 +110,14 @@ impl Sets {
             if self.bounding >> number & 1 == 1 {
                 continue;
             }
-            match privilege::in_bounding_set(number) {
-                None => break,
-                Some(false) => {}
-                Some(true) => privilege::drop_from_bounding_set(number)
-                    .at(|| format!("drop capability {number} from the bounding set"))?,
+            match privilege::drop_from_bounding_set(number) {
+                Ok(()) => {}
+                // Beyond the last capability that this kernel knows.
+                Err(e) if e.raw_os_error() == Some(22) => break,
+                Err(_) if privilege::in_bounding_set(number) == Some(false) => {}
+                Err(e) => {
+                    return Err(e).at(|| format!("drop capability {number} from the bounding set"));
+                }
             }
         }
         Ok(())

@@ -87,12 +87,26 @@ pub fn check_id(id: &str) -> Result<()> {
 /// # Errors
 /// As open(2) and read(2); a file above 64 MiB is refused.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut bytes))
-        .at(|| format!("open {}", path.display()))?;
-    Ok(bytes)
+    let read = || -> io::Result<Vec<u8>> {
+        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let size = rustix::fs::fstat(&file)?.st_size as u64;
+        if size > FILE_LIMIT {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        // One byte more than it holds: the read that fills less than that has seen its end.
+        let mut bytes = vec![0; size as usize + 1];
+        let mut held = 0;
+        while held < bytes.len() {
+            let got = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut bytes[held..]))?;
+            held += got;
+            if got == 0 {
+                break;
+            }
+        }
+        bytes.truncate(held);
+        Ok(bytes)
+    };
+    read().at(|| format!("open {}", path.display()))
 }
 
 impl Home {

@@ -1,5 +1,6 @@
 //! The kernel: the only crate with unsafe code.
 
+pub mod arena;
 pub mod bpf;
 pub mod clone;
 pub mod epoll;
