@@ -363,6 +363,10 @@ fn launch_child(
     if !group.is_unified() {
         namespaces &= !flag::CGROUP;
     }
+    if launch.new & flag::USER != 0 {
+        // Made by the child once it is root inside, so that its message queues are its own.
+        namespaces &= !flag::IPC;
+    }
     let one = SingleThreaded::check().at(|| "clone".into())?;
     let forked = sys::clone::clone3(namespaces, folder.as_ref().map(AsFd::as_fd), &one);
     let forked = match forked {

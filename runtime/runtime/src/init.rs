@@ -132,6 +132,9 @@ impl Init<'_> {
             privilege::set_uid(0).at(|| "setuid in user namespace".into())?;
             privilege::parent_death_signal(9).at(|| "prctl".into())?;
         }
+        if new & flag::USER != 0 && new & flag::IPC != 0 {
+            sys::ns::unshare(flag::IPC).at(|| "unshare ipc namespace".into())?;
+        }
         // Only now, so that its root is the container's cgroup; on v2 the clone did both.
         if new & flag::CGROUP != 0 && !self.group.is_unified() {
             sys::ns::unshare(flag::CGROUP).at(|| "unshare cgroup namespace".into())?;

@@ -119,6 +119,11 @@ pub(crate) fn check_process(process: &Process) -> Result<()> {
     if !process.cwd.starts_with('/') {
         return Err(Error::Spec("Cwd must be an absolute path".into()));
     }
+    let user = &process.user;
+    if user.additional_gids.iter().chain([&user.uid, &user.gid]).any(|id| *id == u32::MAX) {
+        // To the kernel that number means "leave as it is".
+        return Err(Error::Spec(format!("user or group id {} is not valid", u32::MAX)));
+    }
     if process.args.is_empty() {
         return Err(Error::Spec("args must not be empty".into()));
     }

@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const PATH: OFlags = OFlags::PATH;
+/// As many links to nowhere are followed as the kernel would follow links.
+const LINKS: usize = 40;
 
 /// The root of a container's file system while it is set up.
 #[derive(Debug)]
@@ -82,24 +84,35 @@ impl Root {
         Ok(parent)
     }
 
-    /// Opens a file, making it, empty, and its parents where they are missing.
+    /// Opens a file, making it, empty, and its parents where they are missing. A link that leads
+    /// nowhere is followed, inside the root, and its target made.
     ///
     /// # Errors
     /// As openat2(2).
     pub(crate) fn file(&self, path: &str) -> Result<OwnedFd> {
-        if let Some(fd) = self.find(path)? {
-            return Ok(fd);
-        }
-        if let Some((parent, _)) = path.trim_end_matches('/').rsplit_once('/') {
-            self.folder(parent)?;
+        let mut path = path.to_owned();
+        for _ in 0..LINKS {
+            if let Some(fd) = self.find(&path)? {
+                return Ok(fd);
+            }
+            let parent = path.trim_end_matches('/').rsplit_once('/').map_or("", |(p, _)| p);
+            self.folder(if parent.is_empty() { "/" } else { parent })?;
+            let Ok(itself) = self.find_itself(&path) else { break };
+            let Ok(target) = rustix::fs::readlinkat(&itself, c"", Vec::new()) else { break };
+            let target = target.to_string_lossy();
+            path = if target.starts_with('/') {
+                target.into_owned()
+            } else {
+                format!("{parent}/{target}")
+            };
         }
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        sys::mount::open_in_root(self.dir.as_fd(), path, flags, Mode::from_raw_mode(0o755))
+        sys::mount::open_in_root(self.dir.as_fd(), &path, flags, Mode::from_raw_mode(0o755))
             .at(|| format!("create {path}"))?;
-        self.find(path)?.ok_or_else(|| Error::Refused(format!("{path} vanished")))
+        self.find(&path)?.ok_or_else(|| Error::Refused(format!("{path} vanished")))
     }
 
-    /// Opens the root itself again, which shows what was mounted over it.
+    /// Opens the folder of a file that is to be made, and gives the file's name.
     ///
     /// # Errors
     /// As openat2(2).

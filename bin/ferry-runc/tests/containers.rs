@@ -1,0 +1,341 @@
+//! Real containers, from a busybox root with the shape of Docker's default configuration. They need
+//! root and a busybox; where those are missing they say so and pass.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may")]
+
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+struct Bundle {
+    folder: tempfile::TempDir,
+    id: String,
+}
+
+/// What is mounted on the host, to compare before and after.
+fn mounts() -> usize {
+    std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count()
+}
+
+impl Bundle {
+    /// A bundle whose program is `args`, or `None` where containers can't run.
+    fn new(name: &str, args: &[&str]) -> Option<Self> {
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|p| Path::new(p).exists());
+        let (true, Some(busybox)) = (rustix::process::geteuid().is_root(), busybox) else {
+            eprintln!("SKIPPED: {name}: needs root and a static busybox");
+            return None;
+        };
+        let folder = tempfile::Builder::new().prefix("ferry-runc-").tempdir().unwrap();
+        let root = folder.path().join("rootfs");
+        for dir in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
+            std::fs::create_dir_all(root.join(dir)).unwrap();
+        }
+        std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
+        for applet in ["sh", "cat", "sleep", "true", "id", "ls", "kill", "touch", "grep", "tty"] {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+        std::fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+        let id = format!("ferry-test-{name}-{}", std::process::id());
+        let bundle = Self { folder, id };
+        bundle.edit(|spec| *spec = default_spec(args, &bundle.id));
+        Some(bundle)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn edit(&self, change: impl FnOnce(&mut Value)) {
+        let path = self.path("config.json");
+        let mut spec =
+            std::fs::read(&path).map_or(Value::Null, |b| serde_json::from_slice(&b).unwrap());
+        change(&mut spec);
+        std::fs::write(path, spec.to_string()).unwrap();
+    }
+
+    fn runc(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_ferry-runc"))
+            .arg("--root")
+            .arg(self.path("state"))
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// With the bundle and the id filled in.
+    fn create(&self) -> Output {
+        // A detached container keeps the streams, so they must not be our pipes.
+        let status = Command::new(env!("CARGO_BIN_EXE_ferry-runc"))
+            .arg("--root")
+            .arg(self.path("state"))
+            .arg("--log")
+            .arg(self.path("log"))
+            .args(["create", "--bundle"])
+            .arg(self.folder.path())
+            .arg(&self.id)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        let stderr = std::fs::read(self.path("log")).unwrap_or_default();
+        Output { status, stdout: Vec::new(), stderr }
+    }
+
+    fn run(&self) -> Output {
+        self.runc(&["run", "--bundle", self.folder.path().to_str().unwrap(), &self.id])
+    }
+
+    fn status(&self) -> String {
+        let out = self.runc(&["state", &self.id]).stdout;
+        let state: Value = serde_json::from_slice(&out).unwrap();
+        state["status"].as_str().unwrap().to_owned()
+    }
+
+    fn cgroups_left(&self) -> Vec<PathBuf> {
+        std::fs::read_dir("/sys/fs/cgroup")
+            .unwrap()
+            .filter_map(Result::ok)
+            .map(|e| e.path().join(&self.id))
+            .chain([Path::new("/sys/fs/cgroup").join(&self.id)])
+            .filter(|p| p.exists())
+            .collect()
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        self.runc(&["delete", "--force", &self.id]);
+        assert_eq!(self.cgroups_left(), Vec::<PathBuf>::new(), "cgroups stay behind");
+    }
+}
+
+fn default_spec(args: &[&str], id: &str) -> Value {
+    let caps = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_NET_RAW"]);
+    let device = |major, minor| json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm"});
+    json!({
+        "ociVersion": "1.2.1",
+        "process": {
+            "user": {"uid": 0, "gid": 0, "additionalGids": [0]},
+            "args": args, "env": ["PATH=/bin"], "cwd": "/",
+            "capabilities": {"bounding": caps, "effective": caps, "permitted": caps}
+        },
+        "root": {"path": "rootfs"}, "hostname": "ferry",
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid", "noexec", "nodev"]},
+            {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
+            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]}
+        ],
+        "linux": {
+            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
+            "resources": {"devices": [{"allow": false, "access": "rwm"}, device(1, 3), device(1, 5)]},
+            "cgroupsPath": format!("/{id}"),
+            "namespaces": [{"type": "mount"}, {"type": "network"}, {"type": "uts"}, {"type": "pid"}, {"type": "ipc"}],
+            "seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]
+            },
+            "maskedPaths": ["/proc/keys", "/proc/timer_list", "/sys/firmware"],
+            "readonlyPaths": ["/proc/sys", "/proc/irq"]
+        }
+    })
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_container_runs_and_nothing_of_it_stays() {
+    let script = "id -u; cat /proc/sys/kernel/hostname; cat /proc/keys; echo 1 >/proc/sys/net/ipv4/ip_forward; mkdir /tmp/d; exit 7";
+    let Some(bundle) = Bundle::new("run", &["sh", "-c", script]) else { return };
+    let before = mounts();
+    let out = bundle.run();
+    assert_eq!(out.status.code(), Some(7), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).starts_with("0\nferry\n"), "{}", text(&out.stdout));
+    assert!(text(&out.stderr).contains("Read-only file system"), "{}", text(&out.stderr));
+    assert!(!bundle.path("state").join(&bundle.id).exists());
+    assert_eq!(mounts(), before);
+}
+
+#[test]
+fn a_created_container_waits_for_start_and_is_deleted_by_force() {
+    let Some(bundle) = Bundle::new("life", &["sleep", "100"]) else { return };
+    let out = bundle.create();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert_eq!(bundle.status(), "created");
+    assert!(bundle.runc(&["start", &bundle.id]).status.success());
+    assert_eq!(bundle.status(), "running");
+    let again = bundle.runc(&["start", &bundle.id]);
+    assert!(text(&again.stderr).contains("cannot start an already running container"));
+    let refused = bundle.runc(&["delete", &bundle.id]);
+    assert!(text(&refused.stderr).contains("that is not stopped: running"));
+    let exec =
+        bundle.runc(&["exec", "--user", "1000:1000", &bundle.id, "sh", "-c", "id -u; exit 3"]);
+    assert_eq!((exec.status.code(), text(&exec.stdout)), (Some(3), "1000\n".into()));
+    assert!(bundle.runc(&["delete", "--force", &bundle.id]).status.success());
+    assert!(!bundle.runc(&["state", &bundle.id]).status.success());
+}
+
+#[test]
+fn exec_in_a_frozen_container_is_refused_before_it_could_hang() {
+    let Some(bundle) = Bundle::new("pause", &["sleep", "100"]) else { return };
+    assert!(bundle.create().status.success());
+    bundle.runc(&["start", &bundle.id]);
+    assert!(bundle.runc(&["pause", &bundle.id]).status.success());
+    assert_eq!(bundle.status(), "paused");
+    let exec = bundle.runc(&["exec", &bundle.id, "true"]);
+    assert_eq!(exec.status.code(), Some(255));
+    assert!(text(&exec.stderr).contains("cannot exec in a paused container"));
+    assert!(bundle.runc(&["resume", &bundle.id]).status.success());
+    assert!(bundle.runc(&["exec", &bundle.id, "true"]).status.success());
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_fails_create_with_runcs_words() {
+    for (program, words) in [
+        ("nope", "exec: \\\"nope\\\": executable file not found in $PATH"),
+        ("/nope", "exec: \\\"/nope\\\": stat /nope: no such file or directory"),
+        ("/etc/passwd", "exec: \\\"/etc/passwd\\\": permission denied"),
+        ("/bin", "exec: \\\"/bin\\\": is a directory"),
+    ] {
+        let Some(bundle) = Bundle::new("missing", &[program]) else { return };
+        let before = mounts();
+        let out = bundle.create();
+        assert_eq!(out.status.code(), Some(1));
+        assert!(text(&out.stderr).contains(words), "{}", text(&out.stderr));
+        assert_eq!((mounts(), bundle.cgroups_left().len()), (before, 0));
+        assert!(!bundle.path("state").join(&bundle.id).exists());
+    }
+}
+
+#[test]
+fn a_failure_at_any_stage_leaves_nothing() {
+    type Break = fn(&mut Value);
+    let breaks: [(&str, Break); 6] = [
+        ("limit", |s| s["linux"]["resources"]["pids"] = json!({"limit": 1_u64 << 60})),
+        ("source", |s| {
+            s["mounts"][0] = json!({"destination": "/x", "type": "bind", "source": "/nope"})
+        }),
+        ("options", |s| s["mounts"][1]["options"] = json!(["nonsense=1"])),
+        ("sysctl", |s| s["linux"]["sysctl"]["net.nonsense"] = json!("1")),
+        ("hook", |s| s["hooks"] = json!({"createRuntime": [{"path": "/bin/false"}]})),
+        ("user", |s| s["process"]["user"]["uid"] = json!(u32::MAX)),
+    ];
+    for (name, change) in breaks {
+        let Some(bundle) = Bundle::new(name, &["true"]) else { return };
+        bundle.edit(change);
+        let before = mounts();
+        let out = bundle.create();
+        assert_eq!(out.status.code(), Some(1), "{name}");
+        assert_eq!((mounts(), bundle.cgroups_left()), (before, Vec::new()), "{name}");
+        assert!(!bundle.path("state").join(&bundle.id).exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_link_at_proc_is_refused_cve_2019_19921() {
+    let Some(bundle) = Bundle::new("proc", &["true"]) else { return };
+    std::fs::remove_dir(bundle.path("rootfs/proc")).unwrap();
+    std::os::unix::fs::symlink("/tmp", bundle.path("rootfs/proc")).unwrap();
+    let out = bundle.create();
+    let log = text(&out.stderr);
+    assert!(log.contains("must be mounted on ordinary directory"), "{log}");
+}
+
+#[test]
+fn a_bind_mount_cannot_leave_the_root_by_a_link_cve_2021_30465() {
+    let Some(bundle) = Bundle::new("link", &["cat", "/etc/target"]) else { return };
+    let outside = bundle.path("outside");
+    std::fs::write(&outside, "outside").unwrap();
+    std::fs::write(bundle.path("source"), "inside").unwrap();
+    std::os::unix::fs::symlink(&outside, bundle.path("rootfs/etc/target")).unwrap();
+    bundle.edit(|spec| {
+        let mount = json!({"destination": "/etc/target", "type": "bind", "source": "source", "options": ["bind", "ro"]});
+        spec["mounts"].as_array_mut().unwrap().push(mount);
+    });
+    let before = mounts();
+    let out = bundle.run();
+    assert_eq!(text(&out.stdout), "inside", "{}", text(&out.stderr));
+    assert_eq!(std::fs::read_to_string(outside).unwrap(), "outside");
+    assert_eq!(mounts(), before);
+}
+
+#[test]
+fn the_runtimes_binary_cannot_be_written_from_inside_cve_2019_5736() {
+    let script = "for n in 1 2 3; do echo x >/proc/self/exe; done; echo done";
+    let Some(bundle) = Bundle::new("binary", &["/proc/self/exe", "--version"]) else { return };
+    let before = std::fs::metadata(env!("CARGO_BIN_EXE_ferry-runc")).unwrap().len();
+    // The program is the runtime itself, as an attacker would have it; it finds a read-only copy.
+    bundle.run();
+    bundle.edit(|spec| spec["process"]["args"] = json!(["sh", "-c", script]));
+    bundle.run();
+    assert_eq!(std::fs::metadata(env!("CARGO_BIN_EXE_ferry-runc")).unwrap().len(), before);
+}
+
+#[test]
+fn a_user_namespace_maps_root_to_an_ordinary_user() {
+    let Some(bundle) = Bundle::new("users", &["sh", "-c", "id -u; cat /proc/self/uid_map"]) else {
+        return;
+    };
+    std::fs::set_permissions(
+        bundle.folder.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    bundle.edit(|spec| {
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        spec["linux"]["uidMappings"] = map.clone();
+        spec["linux"]["gidMappings"] = map;
+        spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    });
+    let out = bundle.run();
+    assert!(text(&out.stdout).starts_with("0\n"), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("100000"), "{}", text(&out.stdout));
+}
+
+#[test]
+fn hooks_run_in_order_and_get_the_state() {
+    let Some(bundle) = Bundle::new("hooks", &["true"]) else { return };
+    let log = bundle.path("hooks");
+    let hook = |name: &str| {
+        let script = format!("echo {name} >>{0}; cat >>{0}; echo >>{0}", log.display());
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}])
+    };
+    bundle.edit(|spec| {
+        spec["hooks"] = json!({
+            "prestart": hook("prestart"), "createRuntime": hook("createRuntime"),
+            "poststart": hook("poststart"), "poststop": hook("poststop"),
+        });
+    });
+    let out = bundle.run();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let said = std::fs::read_to_string(&log).unwrap();
+    let names: Vec<&str> = said.lines().filter(|l| !l.is_empty() && !l.starts_with('{')).collect();
+    assert_eq!(names, ["prestart", "createRuntime", "poststart", "poststop"]);
+    assert!(said.contains(&format!("\"id\":\"{}\"", bundle.id)), "{said}");
+}
+
+#[test]
+fn an_interrupted_creation_is_removed_by_delete_force() {
+    let Some(bundle) = Bundle::new("killed", &["true"]) else { return };
+    // The hook kills the runtime while it waits for it: everything exists, nothing is finished.
+    bundle.edit(|spec| {
+        let script = "kill -9 $PPID; exec sleep 1";
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+        spec["hooks"] = json!({ "createRuntime": hook });
+    });
+    let out = bundle.create();
+    assert!(!out.status.success());
+    assert!(bundle.path("state").join(&bundle.id).exists());
+    let before = mounts();
+    assert!(bundle.runc(&["delete", "--force", &bundle.id]).status.success());
+    assert!(!bundle.path("state").join(&bundle.id).exists());
+    assert_eq!(mounts(), before);
+}
