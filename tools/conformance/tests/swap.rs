@@ -115,35 +115,14 @@ fn a_stock_containerd_starts_our_shim() {
         .unwrap()
         .success()
         .unwrap();
+    // The shim runs the ferry-runc that lies beside it.
     let shim = path_of(ours("containerd-shim-ferry-v2"));
-    let runc = path_of(ours("ferry-runc"));
-    let words = [
-        "run",
-        "--rm",
-        "--runtime",
-        &shim,
-        "--runc-binary",
-        &runc,
-        "docker.io/library/busybox:latest",
-        "one",
-        "echo",
-        "hi",
-    ];
-    assert_eq!(containerd.ctr(&words).unwrap().success().unwrap(), "hi\n");
-    let failed = [
-        "run",
-        "--rm",
-        "--runtime",
-        &shim,
-        "--runc-binary",
-        &runc,
-        "docker.io/library/busybox:latest",
-        "two",
-        "sh",
-        "-c",
-        "exit 6",
-    ];
-    assert_eq!(containerd.ctr(&failed).unwrap().code, 6);
+    let run = |id: &str, command: &[&str]| {
+        let head = ["run", "--rm", "--runtime", &shim, "docker.io/library/busybox:latest", id];
+        containerd.ctr(&[&head, command].concat()).unwrap()
+    };
+    assert_eq!(run("one", &["echo", "hi"]).success().unwrap(), "hi\n");
+    assert_eq!(run("two", &["sh", "-c", "exit 6"]).code, 6);
 }
 
 #[test]
