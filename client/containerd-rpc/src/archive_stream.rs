@@ -105,10 +105,10 @@ pub async fn export(
     let id = fresh_id();
     let stream = open(client, &id).await?;
     let to = any::pack(&ImageExportStream { stream: id, ..how });
-    let (sent, drained) =
-        tokio::join!(transfer(client, any::pack(store), to, None), drain(stream, sink));
-    sent?;
-    drained
+    // A peer that refuses leaves the stream alone: its answer must end the waiting.
+    let sent = transfer(client, any::pack(store), to, None);
+    let ((), total) = tokio::try_join!(sent, drain(stream, sink))?;
+    Ok(total)
 }
 
 async fn transfer(
