@@ -100,7 +100,7 @@ impl<'a> State<'_, 'a> {
             }
             Node::Range(pipe, yes, no) => self.range(pipe, yes, no, dot)?,
             Node::Template { at, name, pipe } => {
-                self.call_template(*at, name, pipe.as_ref(), dot)?
+                self.call_template(*at, name, pipe.as_ref(), dot)?;
             }
             Node::Break => return Err(Stop::Break),
             Node::Continue => return Err(Stop::Continue),

@@ -7,6 +7,7 @@
 mod exec;
 mod functions;
 mod lex;
+mod literal;
 mod parse;
 mod print;
 mod value;
