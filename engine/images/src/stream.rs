@@ -99,6 +99,10 @@ where
                 }
             }
         }
+        // Dropping the answers would reset the stream under what the peer has
+        // not read yet.
+        drop(sender);
+        while let Ok(Some(_)) = answers.message().await {}
         Ok(())
     });
     Ok(Upload { id, pump })
