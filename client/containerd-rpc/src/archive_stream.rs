@@ -6,6 +6,7 @@
 //! then on the connection is the stream, and half-close ends a direction. Introspection announces
 //! it as plugin `io.ferry.stream.v1`/`archive` with the path in the export `address`.
 
+use crate::tar_end::TarEnd;
 use crate::{Client, Kind, RpcError};
 use containerd_api::any;
 use containerd_api::prost_types::Any;
@@ -235,12 +236,17 @@ async fn drain(stream: Stream, sink: &mut (impl AsyncWrite + Unpin)) -> Result<u
             let grant = |update| any::pack(&WindowUpdate { update });
             outgoing.send(grant(WINDOW)).await.map_err(|e| failed(what, e))?;
             let (mut total, mut used) = (0, 0);
+            // A stock containerd keeps the stream open behind the archive.
+            let mut end = TarEnd::new();
             while let Some(message) =
                 incoming.message().await.map_err(|e: Status| failed(what, e))?
             {
                 let Some(Ok(data)) = any::unpack::<Data>(&message) else { continue };
                 sink.write_all(&data.data).await.map_err(|e| failed(what, e))?;
                 total += data.data.len() as u64;
+                if end.feed(&data.data) {
+                    break;
+                }
                 used += data.data.len() as i32;
                 if used >= WINDOW / 4 {
                     // A peer that has sent everything no longer listens.

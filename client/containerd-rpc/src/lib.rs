@@ -8,9 +8,8 @@ pub mod archive_stream;
 mod client;
 mod error;
 mod retry;
+mod tar_end;
 
 pub use client::{Client, Stamped};
 pub use error::{Kind, RpcError};
-pub use tonic::Streaming;
-
 pub use retry::{retrying, until};

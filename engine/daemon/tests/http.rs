@@ -1,5 +1,6 @@
 //! The HTTP server over raw sockets: both forms of taking a connection over,
 //! half-close, early bytes, pipelining, wrong versions, vanished clients.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may")]
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -18,7 +18,6 @@ mod read;
 mod remove;
 mod snapshot;
 mod store;
-mod stream;
 mod transfer;
 mod view;
 

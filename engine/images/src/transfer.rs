@@ -3,24 +3,25 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use containerd_api::services::images::v1::{CreateImageRequest, Image, UpdateImageRequest};
 use containerd_api::services::leases::v1 as leases;
-use containerd_api::services::transfer::v1::TransferRequest;
 use containerd_api::transfer_types::{
-    ImageExportStream, ImageImportStream, ImageReference, ImageStore, UnpackConfiguration,
+    ImageExportStream, ImageReference, ImageStore, UnpackConfiguration,
 };
-use containerd_api::{any, types};
-use containerd_rpc::{Client, RpcError};
+use containerd_api::types;
+use containerd_rpc::{Client, RpcError, archive_stream};
 use futures_util::Stream;
 use oci::{Descriptor, Reference};
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
 use crate::read::{from_wire, to_wire};
 use crate::snapshot::unique;
-use crate::stream::{download, upload};
 use crate::{DANGLING, ImageError, Images, ResolvedImage};
 
+/// Bytes between the store and the client of a save.
+const PIPE: usize = 1 << 20;
 /// The label by which a load finds what it stored.
 const LOADED: &str = "io.ferry.image.loaded-by";
 
@@ -53,8 +54,6 @@ impl Images {
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
         let mark = unique();
-        let stream = upload(client, body).await?;
-        let source = ImageImportStream { stream: stream.id.clone(), ..Default::default() };
         let platform = wire_platform(&self.0.config.platform);
         let destination = ImageStore {
             labels: [(LOADED.to_owned(), mark.clone())].into(),
@@ -72,13 +71,8 @@ impl Images {
             }],
             ..Default::default()
         };
-        let request = TransferRequest {
-            source: Some(any::pack(&source)),
-            destination: Some(any::pack(&destination)),
-            options: None,
-        };
-        let done = client.transfer().transfer(request).await.map_err(RpcError::from);
-        stream.pump.abort();
+        let mut source = tokio_util::io::StreamReader::new(Box::pin(body));
+        let done = archive_stream::import(client, &mut source, &destination, None).await;
         done.map_err(|e| ImageError::Archive(e.message))?;
         self.keep_nameless(&before).await?;
         self.refresh().await?;
@@ -205,7 +199,6 @@ impl Images {
         names: &[String],
     ) -> Result<mpsc::Receiver<io::Result<Bytes>>, ImageError> {
         let records = self.records_to_save(names)?;
-        let mut stream = download(&self.0.client).await?;
         let mut references = records.into_iter();
         let source = ImageStore {
             name: references.next().unwrap_or_default(),
@@ -214,42 +207,33 @@ impl Images {
                 .collect(),
             ..Default::default()
         };
-        let destination = ImageExportStream {
-            stream: stream.id.clone(),
+        let how = ImageExportStream {
             platforms: vec![wire_platform(&self.0.config.platform)],
             ..Default::default()
         };
-        let request = TransferRequest {
-            source: Some(any::pack(&source)),
-            destination: Some(any::pack(&destination)),
-            options: None,
-        };
         let (out, bytes) = mpsc::channel(4);
+        let (mut sink, mut archive) = tokio::io::duplex(PIPE);
         let client = self.0.client.clone();
+        let export =
+            tokio::spawn(
+                async move { archive_stream::export(&client, &source, how, &mut sink).await },
+            );
         tokio::spawn(async move {
-            let mut service = client.transfer();
-            let mut transfer = std::pin::pin!(service.transfer(request));
-            let mut failed = None;
-            let mut finished = false;
             loop {
-                tokio::select! {
-                    done = &mut transfer, if !finished => {
-                        finished = true;
-                        failed = done.err().map(RpcError::from);
-                        if failed.is_some() { break; }
-                    }
-                    part = stream.bytes.recv() => match part {
-                        Some(part) => if out.send(part).await.is_err() { return; },
-                        None => break,
-                    },
+                let mut part = BytesMut::with_capacity(PIPE);
+                match archive.read_buf(&mut part).await {
+                    Ok(0) => break,
+                    Ok(_) if out.send(Ok(part.freeze())).await.is_ok() => {}
+                    // The client went, or the pipe broke.
+                    _ => return export.abort(),
                 }
             }
-            if !finished {
-                failed = transfer.await.err().map(RpcError::from);
-            }
-            if let Some(error) = failed {
-                let _ = out.send(Err(io::Error::other(error.message))).await;
-            }
+            let failed = match export.await {
+                Ok(Ok(_)) => return,
+                Ok(Err(e)) => e.message,
+                Err(e) => e.to_string(),
+            };
+            let _ = out.send(Err(io::Error::other(failed))).await;
         });
         Ok(bytes)
     }

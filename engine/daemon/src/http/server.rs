@@ -138,11 +138,9 @@ async fn connection(server: Arc<Server>, read: ReadHalf, write: WriteHalf) {
 async fn read_head(shared: &Shared) -> Result<Option<Head>, BadHead> {
     let mut read = shared.read.lock().await;
     loop {
-        if !read.buf.is_empty() {
-            if let Some(head) = head::parse(&read.buf)? {
-                let _ = read.buf.split_to(head.len);
-                return Ok(Some(head));
-            }
+        if let Some(head) = head::parse(&read.buf)? {
+            let _ = read.buf.split_to(head.len);
+            return Ok(Some(head));
         }
         if !read.fill().await.unwrap_or(false) {
             return Ok(None);
