@@ -94,12 +94,11 @@ impl Images {
             ("containerd.io/gc.ref.content.l.0".to_owned(), layer.digest.to_string()),
         ]);
         write_blob(client, &manifest, bytes, labels).await?;
-        match &request.reference {
-            Some(reference) => self.name(reference, &manifest).await?,
-            None => {
-                self.write_name(&format!("{DANGLING}{}", manifest.digest), &manifest).await?;
-                self.refresh().await?;
-            }
+        if let Some(reference) = &request.reference {
+            self.name(reference, &manifest).await?;
+        } else {
+            self.write_name(&format!("{DANGLING}{}", manifest.digest), &manifest).await?;
+            self.refresh().await?;
         }
         Ok(config.digest)
     }

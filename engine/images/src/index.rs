@@ -46,7 +46,7 @@ impl ResolvedImage {
     }
     /// When it was made, in seconds; 0 when it does not say.
     pub fn created(&self) -> i64 {
-        self.created_at().map_or(0, |t| t.as_second())
+        self.created_at().map_or(0, Timestamp::as_second)
     }
     /// When it was made.
     pub fn created_at(&self) -> Option<Timestamp> {

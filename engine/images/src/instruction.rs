@@ -102,15 +102,12 @@ fn pairs(word: &str, rest: &str) -> Result<BTreeMap<String, String>, ImageError>
         return Ok(out);
     }
     for pair in words {
-        match pair.split_once('=') {
-            Some((name, value)) => out.insert(name.into(), value.into()),
-            None => {
-                let text = format!(
-                    "Syntax error - can't find = in {pair:?}. Must be of the form: name=value"
-                );
-                return Err(ImageError::Invalid(text));
-            }
+        let Some((name, value)) = pair.split_once('=') else {
+            let rule = "Must be of the form: name=value";
+            let text = format!("Syntax error - can't find = in {pair:?}. {rule}");
+            return Err(ImageError::Invalid(text));
         };
+        out.insert(name.into(), value.into());
     }
     Ok(out)
 }

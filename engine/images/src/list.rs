@@ -157,10 +157,9 @@ pub(crate) fn moment(text: &str, now: jiff::Timestamp) -> Result<i64, ImageError
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(time.as_second());
     }
-    if let Ok(date) = text.parse::<jiff::civil::DateTime>() {
-        if let Ok(zoned) = date.to_zoned(jiff::tz::TimeZone::system()) {
-            return Ok(zoned.timestamp().as_second());
-        }
+    let local = text.parse::<jiff::civil::DateTime>();
+    if let Ok(zoned) = local.and_then(|date| date.to_zoned(jiff::tz::TimeZone::system())) {
+        return Ok(zoned.timestamp().as_second());
     }
     Err(ImageError::Archive(format!("failed to parse value as time or duration: {text:?}")))
 }

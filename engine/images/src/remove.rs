@@ -63,9 +63,9 @@ impl Images {
             image.names.iter().map(|name| name.reference.clone()).collect();
         if is_id_prefix(&image.id, text) {
             if single_repository(&names) {
-                self.check(&image, &users, options.force, false)?;
+                check(&image, &users, options.force, false)?;
             } else {
-                self.check(&image, &users, options.force, true)?;
+                check(&image, &users, options.force, true)?;
             }
             // The last name goes with the image below.
             for name in std::mem::take(&mut names) {
@@ -85,7 +85,7 @@ impl Images {
             // Forced off an image in use: the image stays, without a name.
             let stays = names.is_empty() && users.iter().any(|user| user.running);
             if stays {
-                let conflict = self.check(&image, &users, options.force, false);
+                let conflict = check(&image, &users, options.force, false);
                 conflict?;
             }
             untag(&mut removed, &image, &reference);
@@ -98,40 +98,6 @@ impl Images {
         self.delete_image(&image, &mut removed).await?;
         self.refresh().await?;
         Ok(removed)
-    }
-
-    /// Why an image can't be removed, if so.
-    fn check(
-        &self,
-        image: &ResolvedImage,
-        users: &[&ImageUse],
-        force: bool,
-        many: bool,
-    ) -> Result<(), ImageError> {
-        let conflict = |how: &str, why: String| {
-            let id = image.id.short();
-            Err(ImageError::Conflict(format!("conflict: unable to delete {id} ({how}) - {why}")))
-        };
-        if let Some(user) = users.iter().find(|user| user.running) {
-            let id = short(&user.container);
-            let why = format!("image is being used by running container {id}");
-            return conflict("cannot be forced", why);
-        }
-        if force {
-            return Ok(());
-        }
-        if many {
-            let why = "image is referenced in multiple repositories";
-            return conflict("must be forced", why.into());
-        }
-        if let Some(user) = users.first() {
-            let id = short(&user.container);
-            return conflict(
-                "must be forced",
-                format!("image is being used by stopped container {id}"),
-            );
-        }
-        Ok(())
     }
 
     /// Removes all records of an image, and tells which layers went with it.
@@ -210,6 +176,39 @@ impl Images {
     pub async fn keep_dangling(&self, image: &ResolvedImage) -> Result<(), ImageError> {
         self.write_name(&format!("{DANGLING}{}", image.target.digest), &image.target).await
     }
+}
+
+/// Why an image can't be removed, if so.
+fn check(
+    image: &ResolvedImage,
+    users: &[&ImageUse],
+    force: bool,
+    many: bool,
+) -> Result<(), ImageError> {
+    let conflict = |how: &str, why: String| {
+        let id = image.id.short();
+        Err(ImageError::Conflict(format!("conflict: unable to delete {id} ({how}) - {why}")))
+    };
+    if let Some(user) = users.iter().find(|user| user.running) {
+        let id = short(&user.container);
+        let why = format!("image is being used by running container {id}");
+        return conflict("cannot be forced", why);
+    }
+    if force {
+        return Ok(());
+    }
+    if many {
+        let why = "image is referenced in multiple repositories";
+        return conflict("must be forced", why.into());
+    }
+    if let Some(user) = users.first() {
+        let id = short(&user.container);
+        return conflict(
+            "must be forced",
+            format!("image is being used by stopped container {id}"),
+        );
+    }
+    Ok(())
 }
 
 fn untag(removed: &mut Removed, image: &ResolvedImage, name: &Reference) {

@@ -194,10 +194,7 @@ impl Images {
     ///
     /// # Errors
     /// No such image. What goes wrong later comes with the bytes.
-    pub async fn save(
-        &self,
-        names: &[String],
-    ) -> Result<mpsc::Receiver<io::Result<Bytes>>, ImageError> {
+    pub fn save(&self, names: &[String]) -> Result<mpsc::Receiver<io::Result<Bytes>>, ImageError> {
         let records = self.records_to_save(names)?;
         let mut references = records.into_iter();
         let source = ImageStore {

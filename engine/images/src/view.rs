@@ -53,7 +53,7 @@ impl Images {
             let created = entry.created.as_ref().and_then(|t| t.parse::<jiff::Timestamp>().ok());
             out.push(ImageHistoryItem {
                 comment: entry.comment.clone(),
-                created: created.map_or(0, |t| t.as_second()),
+                created: created.map_or(0, jiff::Timestamp::as_second),
                 created_by: entry.created_by.clone(),
                 id: "<missing>".into(),
                 size: size as i64,

@@ -58,7 +58,7 @@ async fn a_loaded_image_is_named_listed_saved_and_removed() {
     let options = ListOptions { filters, shared_size: true };
     assert_eq!(images.list(&options, &[]).unwrap()[0].repo_tags.as_ref().unwrap(), &["x/y:z"]);
 
-    let mut parts = images.save(&["busybox".into(), "x/y:z".into()]).await.unwrap();
+    let mut parts = images.save(&["busybox".into(), "x/y:z".into()]).unwrap();
     let mut saved = Vec::new();
     while let Some(part) = parts.recv().await {
         saved.extend_from_slice(&part.unwrap());
