@@ -90,6 +90,16 @@ fn lab(test: &str) -> Option<Lab> {
     Some(Lab { _folder: folder, host, settings })
 }
 
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // The runtime removes each container's cgroup, but not the parent that it made.
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let name = format!("ferry-tasks-{}", std::process::id());
+            let _ = std::fs::remove_dir(hierarchy.path().join(name));
+        }
+    }
+}
+
 impl Lab {
     fn root(&self) -> &Path {
         self.settings.state.parent().unwrap()

@@ -19,6 +19,8 @@ use tonic::{Request, Response, Status, Streaming};
 const QUEUE: usize = 32;
 /// Window that a sender gets in all, in bytes.
 const WINDOW: i32 = 8 << 20;
+/// How long a client may take to see the end of a stream.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
 /// Largest message that is sent, in bytes; a client's window often is 64 KiB.
 const CHUNK: usize = 32 << 10;
 
@@ -115,6 +117,18 @@ pub struct GrpcWriter {
 impl GrpcWriter {
     pub(super) fn new(endpoint: Endpoint) -> Self {
         Self { endpoint, window: 0 }
+    }
+
+    /// Ends the answer; the client's side of the stream ends once the end has reached it.
+    pub(super) fn finish(self) {
+        let Endpoint { mut incoming, outgoing } = self.endpoint;
+        drop(outgoing);
+        let ended = async move { while incoming.recv().await.is_some() {} };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // Past the limit the client is stuck or gone: nothing more can be done for it.
+            let limited = async { tokio::time::timeout(FAREWELL, ended).await };
+            let _ = runtime.block_on(limited);
+        }
     }
 }
 

@@ -124,6 +124,18 @@ pub enum StreamWriter {
     Raw(UnixStream),
 }
 
+impl StreamWriter {
+    /// Ends the stream and waits, not for ever, until the client has seen the end: clients of
+    /// containerd stop reading when their call returns, and would cut off what is on its way.
+    pub fn finish(self) {
+        match self {
+            Self::Grpc(writer) => writer.finish(),
+            // Our own clients read to the end of the socket before they look at the answer.
+            Self::Raw(socket) => drop(socket),
+        }
+    }
+}
+
 impl Write for StreamWriter {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {

@@ -114,7 +114,10 @@ impl Service {
         let stream = self.streams.take(&context.namespace, &to.stream)?;
         blocking(move || {
             let out = std::io::BufWriter::with_capacity(1 << 20, stream.writer());
-            export(&state, &context, &wish, out).map(drop)
+            let out = export(&state, &context, &wish, out)?;
+            let stream = out.into_inner().map_err(|e| Error::Other(e.to_string()))?;
+            stream.finish();
+            Ok(())
         })
         .await
     }
