@@ -1,1 +1,17 @@
-//! Client of the Docker Engine API: connections, negotiation, hijacked streams, contexts.
+//! Client of the Docker Engine API: connections, negotiation, hijacked streams,
+//! contexts and the configuration file. Knows nothing of commands or terminals,
+//! and prints nothing.
+
+mod client;
+mod config;
+mod context;
+mod endpoint;
+mod error;
+mod http;
+
+pub use client::{Client, Payload, Query};
+pub use config::Config;
+pub use context::{Context, ContextError, ContextStore, indent_json};
+pub use endpoint::{Endpoint, InvalidHost};
+pub use error::ClientError;
+pub use http::{Body, Hijacked, Response, Stream};

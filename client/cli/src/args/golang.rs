@@ -146,8 +146,7 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
             return Err(invalid());
         }
         rest = &rest[end..];
-        let unit_end =
-            rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
+        let unit_end = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
         let unit = &rest[..unit_end];
         rest = &rest[unit_end..];
         let nanos: i128 = match unit {

@@ -193,10 +193,10 @@ impl Matches {
             }
             return match (after, next) {
                 ("", Some(value)) => self.set(index, flag, value).map(|()| 1),
-                ("", None) => Err(self.wrong(format!(
-                    "flag needs an argument: {} in -{letters}",
-                    quoted(letter)
-                ))),
+                ("", None) => {
+                    Err(self
+                        .wrong(format!("flag needs an argument: {} in -{letters}", quoted(letter))))
+                }
                 (value, _) => self.set(index, flag, value).map(|()| 0),
             };
         }

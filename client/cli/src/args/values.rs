@@ -43,8 +43,11 @@ pub fn check(kind: Kind, text: &str, before: usize) -> Result<Vec<Value>, String
 }
 
 fn pairs(text: &str) -> Result<Vec<Value>, String> {
-    let fields =
-        if text.contains('"') { csv::fields(text)? } else { text.split(',').map(Into::into).collect() };
+    let fields = if text.contains('"') {
+        csv::fields(text)?
+    } else {
+        text.split(',').map(Into::into).collect()
+    };
     for field in &fields {
         if !field.contains('=') {
             return Err(format!("{field} must be formatted as key=value"));
@@ -67,9 +70,8 @@ fn filter(text: &str) -> Result<Option<String>, String> {
 /// A size in bytes: a number, then perhaps k, m, g, t or p, then perhaps b or ib.
 pub fn bytes(text: &str) -> Result<i64, String> {
     let invalid = || format!("invalid size: '{text}'");
-    let end = text
-        .rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')
-        .ok_or_else(invalid)?;
+    let end =
+        text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ').ok_or_else(invalid)?;
     let (number, suffix) = text.split_at(end + 1);
     let number = number.strip_suffix(' ').unwrap_or(number);
     let size = golang::parse_float(number)?;
@@ -106,7 +108,8 @@ pub fn cpus(text: &str) -> Result<i64, String> {
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     let (numerator, denominator) = if let Some((a, b)) = unsigned.split_once('/') {
-        let digits = |t: &str| t.parse::<i128>().ok().filter(|_| t.bytes().all(|b| b.is_ascii_digit()));
+        let digits =
+            |t: &str| t.parse::<i128>().ok().filter(|_| t.bytes().all(|b| b.is_ascii_digit()));
         (digits(a).ok_or_else(wrong)?, digits(b).filter(|d| *d > 0).ok_or_else(wrong)?)
     } else {
         decimal(unsigned).ok_or_else(wrong)?
@@ -228,8 +231,14 @@ fn dns_search(text: &str) -> Result<String, String> {
 
 /// Sysctls that belong to a namespace of the container.
 fn sysctl(text: &str) -> Result<(), String> {
-    const NAMES: [&str; 6] =
-        ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax"];
+    const NAMES: [&str; 6] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+    ];
     const MORE: [&str; 2] = ["kernel.shmmni", "kernel.shm_rmid_forced"];
     const PREFIXES: [&str; 2] = ["net.", "fs.mqueue."];
     let wrong = || format!("sysctl '{text}' is not allowed");

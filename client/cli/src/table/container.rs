@@ -56,25 +56,6 @@ pub(super) const COMMIT: Command = Command::new(
     Flag::new("pause", 'p', Kind::Bool, "true", "Pause the container meanwhile"),
 ]);
 
-pub(super) const CP: Command = Command::new(
-    "cp",
-    "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tdocker cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
-    Arity::Exactly(2),
-    Op::Copy,
-    "Copy files between a container and this machine",
-)
-.long(
-    "Copy files between a container and this machine\n\n\
-     A source of '-' is a tar archive on standard input that is unpacked in the\ncontainer. \
-     A destination of '-' is a tar archive on standard output.",
-)
-.known_as(&[], &["container cp", "cp"])
-.flags(&[
-    switch("archive", 'a', "Keep user and group of the files"),
-    switch("follow-link", 'L', "Follow a symbolic link in SRC_PATH"),
-    switch("quiet", 'q', "Tell nothing of the progress, as without a terminal"),
-]);
-
 pub(super) const CREATE: Command = Command::new(
     "create",
     "[OPTIONS] IMAGE [COMMAND] [ARG...]",
@@ -162,19 +143,24 @@ pub(super) const LOGS: Command = Command::new(
 .flags(&[
     switch("details", '\0', "Print the attributes of each line too"),
     switch("follow", 'f', "Go on while the container writes"),
-    text("since", '\0', "Start at a time (e.g. \"2013-01-02T13:23:37Z\") or so long ago (e.g. \"42m\")"),
+    text(
+        "since",
+        '\0',
+        "Start at a time (e.g. \"2013-01-02T13:23:37Z\") or so long ago (e.g. \"42m\")",
+    ),
     Flag::new("tail", 'n', Kind::Text, "\"all\"", "Print so many lines from the end"),
     switch("timestamps", 't', "Print the time of each line"),
-    text("until", '\0', "End at a time (e.g. \"2013-01-02T13:23:37Z\") or so long ago (e.g. \"42m\")")
-        .since("1.35"),
+    text(
+        "until",
+        '\0',
+        "End at a time (e.g. \"2013-01-02T13:23:37Z\") or so long ago (e.g. \"42m\")",
+    )
+    .since("1.35"),
 ]);
 
 pub(super) const LS: Command =
     Command::new("ls", "[OPTIONS]", Arity::None, Op::ContainerList, "List containers")
-        .known_as(
-            &["list", "ps"],
-            &["container ls", "container list", "container ps", "ps"],
-        )
+        .known_as(&["list", "ps"], &["container ls", "container list", "container ps", "ps"])
         .flags(&[
             switch("all", 'a', "List all containers, not only those that run"),
             FILTER,
@@ -213,7 +199,13 @@ const PRUNE: Command = Command::new(
     "Remove all containers that do not run",
 )
 .flags(&[
-    Flag::new("filter", '\0', Kind::Filter, "", "Remove only what meets a condition (e.g. \"until=<timestamp>\")"),
+    Flag::new(
+        "filter",
+        '\0',
+        Kind::Filter,
+        "",
+        "Remove only what meets a condition (e.g. \"until=<timestamp>\")",
+    ),
     switch("force", 'f', "Do not ask"),
 ]);
 
@@ -283,22 +275,6 @@ pub(super) const START: Command = each(
     switch("interactive", 'i', "Connect the container's standard input"),
 ]);
 
-pub(super) const STATS: Command = Command::new(
-    "stats",
-    "[OPTIONS] [CONTAINER...]",
-    Arity::Any,
-    Op::Stats,
-    "Show what containers use, as it changes",
-)
-.known_as(&[], &["container stats", "stats"])
-.completing(Completes::Running)
-.flags(&[
-    switch("all", 'a', "Show all containers, not only those that run"),
-    FORMAT,
-    switch("no-stream", '\0', "Show the first result only"),
-    NO_TRUNC,
-]);
-
 pub(super) const STOP: Command = each(
     "stop",
     "[OPTIONS] CONTAINER [CONTAINER...]",
@@ -348,6 +324,6 @@ pub(super) const WAIT: Command = each(
 .known_as(&[], &["container wait", "wait"]);
 
 pub(super) static COMMANDS: &[Command] = &[
-    ATTACH, COMMIT, CP, CREATE, DIFF, EXEC, EXPORT, INSPECT, KILL, LOGS, LS, PAUSE, PORT, PRUNE,
-    RENAME, RESTART, RM, RUN, START, STATS, STOP, TOP, UNPAUSE, UPDATE, WAIT,
+    ATTACH, COMMIT, CREATE, DIFF, EXEC, EXPORT, INSPECT, KILL, LOGS, LS, PAUSE, PORT, PRUNE,
+    RENAME, RESTART, RM, RUN, START, STOP, TOP, UNPAUSE, UPDATE, WAIT,
 ];

@@ -35,7 +35,8 @@ const ANNOTATION: Flag = Flag::new(
     "Annotation that the OCI runtime receives",
 )
 .since("1.43");
-const ATTACH: Flag = list("attach", 'a', Check::Attach, "Stream to attach: STDIN, STDOUT or STDERR");
+const ATTACH: Flag =
+    list("attach", 'a', Check::Attach, "Stream to attach: STDIN, STDOUT or STDERR");
 const BLKIO_WEIGHT: Flag = Flag::new(
     "blkio-weight",
     '\0',
@@ -47,7 +48,8 @@ const BLKIO_WEIGHT_DEVICE: Flag =
     devices("blkio-weight-device", Check::WeightDevice, "Share of one device's I/O (path:weight)");
 const CAP_ADD: Flag = list("cap-add", '\0', Check::Nothing, "Linux capability to add");
 const CAP_DROP: Flag = list("cap-drop", '\0', Check::Nothing, "Linux capability to drop");
-const CGROUP_PARENT: Flag = text("cgroup-parent", '\0', "Cgroup below which the container's is made");
+const CGROUP_PARENT: Flag =
+    text("cgroup-parent", '\0', "Cgroup below which the container's is made");
 const CGROUPNS: Flag = text(
     "cgroupns",
     '\0',
@@ -57,14 +59,17 @@ const CGROUPNS: Flag = text(
 const CIDFILE: Flag = text("cidfile", '\0', "File to write the container's ID to");
 const CPU_PERIOD: Flag = int("cpu-period", '\0', "CFS period in microseconds");
 const CPU_QUOTA: Flag = int("cpu-quota", '\0', "CFS quota in microseconds a period");
-const CPU_RT_PERIOD: Flag = int("cpu-rt-period", '\0', "Real-time period in microseconds").since("1.25");
+const CPU_RT_PERIOD: Flag =
+    int("cpu-rt-period", '\0', "Real-time period in microseconds").since("1.25");
 const CPU_RT_RUNTIME: Flag =
     int("cpu-rt-runtime", '\0', "Real-time runtime in microseconds a period").since("1.25");
 const CPU_SHARES: Flag = int("cpu-shares", 'c', "Share of processor time (relative)");
-const CPUS: Flag = Flag::new("cpus", '\0', Kind::Cpus, "", "How many processors may be used").since("1.25");
+const CPUS: Flag =
+    Flag::new("cpus", '\0', Kind::Cpus, "", "How many processors may be used").since("1.25");
 const CPUSET_CPUS: Flag = text("cpuset-cpus", '\0', "Processors that may be used (0-3, 0,1)");
 const CPUSET_MEMS: Flag = text("cpuset-mems", '\0', "Memory nodes that may be used (0-3, 0,1)");
-const DETACH: Flag = switch("detach", 'd', "Leave the container in the background and print its ID");
+const DETACH: Flag =
+    switch("detach", 'd', "Leave the container in the background and print its ID");
 const DEVICE: Flag = list("device", '\0', Check::Nothing, "Device of the host to add");
 const DEVICE_CGROUP_RULE: Flag =
     list("device-cgroup-rule", '\0', Check::DeviceRule, "Rule for the list of allowed devices");
@@ -86,9 +91,11 @@ const CONTENT_TRUST: Flag = Flag::new(
 const DNS: Flag = list("dns", '\0', Check::Address, "Name server to use");
 const DNS_OPT: Flag = list("dns-opt", '\0', Check::Nothing, "").alias("dns-option");
 const DNS_OPTION: Flag = list("dns-option", '\0', Check::Nothing, "Option for the resolver");
-const DNS_SEARCH: Flag = list("dns-search", '\0', Check::DnsSearch, "Domain in which names are searched");
+const DNS_SEARCH: Flag =
+    list("dns-search", '\0', Check::DnsSearch, "Domain in which names are searched");
 const DOMAINNAME: Flag = text("domainname", '\0', "NIS domain name");
-const ENTRYPOINT: Flag = text("entrypoint", '\0', "Program to start in place of the image's ENTRYPOINT");
+const ENTRYPOINT: Flag =
+    text("entrypoint", '\0', "Program to start in place of the image's ENTRYPOINT");
 const ENV: Flag = list("env", 'e', Check::Env, "Environment variable to set");
 const ENV_FILE: Flag = list("env-file", '\0', Check::Nothing, "File with environment variables");
 const EXPOSE: Flag = list("expose", '\0', Check::Nothing, "Port or range of ports that is served");
@@ -99,7 +106,8 @@ const HEALTH_CMD: Flag = text("health-cmd", '\0', "Command that checks health");
 const HEALTH_INTERVAL: Flag = duration("health-interval", "Time between checks (ms|s|m|h)");
 const HEALTH_RETRIES: Flag = int("health-retries", '\0', "Failures in a row that mean unhealthy");
 const HEALTH_START_INTERVAL: Flag =
-    duration("health-start-interval", "Time between checks while starting (ms|s|m|h)").since("1.44");
+    duration("health-start-interval", "Time between checks while starting (ms|s|m|h)")
+        .since("1.44");
 const HEALTH_START_PERIOD: Flag = duration(
     "health-start-period",
     "Time the container has to start before failures count (ms|s|m|h)",
@@ -109,7 +117,8 @@ const HEALTH_TIMEOUT: Flag = duration("health-timeout", "Longest time of one che
 const HELP: Flag = switch("help", '\0', "Print usage");
 const HOSTNAME: Flag = text("hostname", 'h', "Host name of the container");
 const INIT: Flag =
-    switch("init", '\0', "Put an init first that reaps processes and passes signals on").since("1.25");
+    switch("init", '\0', "Put an init first that reaps processes and passes signals on")
+        .since("1.25");
 const INTERACTIVE: Flag = switch("interactive", 'i', "Keep standard input open, attached or not");
 const IP: Flag = text("ip", '\0', "IPv4 address (e.g., 172.30.100.104)");
 const IP6: Flag = text("ip6", '\0', "IPv6 address (e.g., 2001:db8::33)");
@@ -125,7 +134,8 @@ const LOG_DRIVER: Flag = text("log-driver", '\0', "Where the output is logged");
 const LOG_OPT: Flag = list("log-opt", '\0', Check::Nothing, "Option of the log driver");
 const MAC_ADDRESS: Flag = text("mac-address", '\0', "MAC address (e.g., 92:d0:c6:0a:29:33)");
 const MEMORY: Flag = bytes("memory", 'm', "Most memory");
-const MEMORY_RESERVATION: Flag = bytes("memory-reservation", '\0', "Memory that is kept under pressure");
+const MEMORY_RESERVATION: Flag =
+    bytes("memory-reservation", '\0', "Memory that is kept under pressure");
 const MEMORY_SWAP: Flag = Flag::new(
     "memory-swap",
     '\0',
@@ -147,15 +157,20 @@ const NET_ALIAS: Flag = list("net-alias", '\0', Check::Nothing, "").alias("netwo
 const NETWORK: Flag = Flag::new("network", '\0', Kind::Network, "", "Network to connect to");
 const NETWORK_ALIAS: Flag =
     list("network-alias", '\0', Check::Nothing, "Further name of the container in the network");
-const NO_HEALTHCHECK: Flag = switch("no-healthcheck", '\0', "Check no health, whatever the image says");
+const NO_HEALTHCHECK: Flag =
+    switch("no-healthcheck", '\0', "Check no health, whatever the image says");
 const OOM_KILL_DISABLE: Flag = switch("oom-kill-disable", '\0', "Do not kill for lack of memory");
-const OOM_SCORE_ADJ: Flag = int("oom-score-adj", '\0', "How readily to kill for lack of memory (-1000 to 1000)");
+const OOM_SCORE_ADJ: Flag =
+    int("oom-score-adj", '\0', "How readily to kill for lack of memory (-1000 to 1000)");
 const PID: Flag = text("pid", '\0', "PID namespace");
 const PIDS_LIMIT: Flag = int("pids-limit", '\0', "Most processes (-1 for no limit)");
-const PLATFORM: Flag = text("platform", '\0', "Platform, where the daemon has several").since("1.32");
-const PRIVILEGED: Flag = switch("privileged", '\0', "Give the container nearly all rights of the host");
+const PLATFORM: Flag =
+    text("platform", '\0', "Platform, where the daemon has several").since("1.32");
+const PRIVILEGED: Flag =
+    switch("privileged", '\0', "Give the container nearly all rights of the host");
 const PUBLISH: Flag = list("publish", 'p', Check::Nothing, "Port to publish on the host");
-const PUBLISH_ALL: Flag = switch("publish-all", 'P', "Publish all exposed ports on ports that are free");
+const PUBLISH_ALL: Flag =
+    switch("publish-all", 'P', "Publish all exposed ports on ports that are free");
 const PULL: Flag = Flag::new(
     "pull",
     '\0',
@@ -167,8 +182,7 @@ const QUIET: Flag = switch("quiet", 'q', "Fetch without telling");
 const READ_ONLY: Flag = switch("read-only", '\0', "Let the root file system be read only");
 const RESTART: Flag =
     Flag::new("restart", '\0', Kind::Text, "\"no\"", "When to start the container again");
-const RM: Flag =
-    switch("rm", '\0', "Remove the container and its anonymous volumes when it ends");
+const RM: Flag = switch("rm", '\0', "Remove the container and its anonymous volumes when it ends");
 const RUNTIME: Flag = text("runtime", '\0', "OCI runtime to use");
 const SECURITY_OPT: Flag = list("security-opt", '\0', Check::Nothing, "Security option");
 const SHM_SIZE: Flag = bytes("shm-size", '\0', "Size of /dev/shm");
@@ -190,7 +204,8 @@ const USERNS: Flag = text("userns", '\0', "User namespace");
 const UTS: Flag = text("uts", '\0', "UTS namespace");
 const VOLUME: Flag = list("volume", 'v', Check::Nothing, "Folder or volume to mount");
 const VOLUME_DRIVER: Flag = text("volume-driver", '\0', "Driver of volumes that are made");
-const VOLUMES_FROM: Flag = list("volumes-from", '\0', Check::Nothing, "Container whose volumes to mount");
+const VOLUMES_FROM: Flag =
+    list("volumes-from", '\0', Check::Nothing, "Container whose volumes to mount");
 const WORKDIR: Flag = text("workdir", 'w', "Working folder inside the container");
 
 /// The flags of `run`.

@@ -89,14 +89,24 @@ pub(super) const LS: Command = Command::new(
     switch("quiet", 'q', "Print IDs only"),
 ]);
 
-const PRUNE: Command =
-    Command::new("prune", "[OPTIONS]", Arity::None, Op::ImagePrune, "Remove unused images").flags(
-        &[
-            switch("all", 'a', "Remove all images without a container, not only those without a name"),
-            Flag::new("filter", '\0', Kind::Filter, "", "Remove only what meets a condition (e.g. \"until=<timestamp>\")"),
-            switch("force", 'f', "Do not ask"),
-        ],
-    );
+const PRUNE: Command = Command::new(
+    "prune",
+    "[OPTIONS]",
+    Arity::None,
+    Op::ImagePrune,
+    "Remove unused images",
+)
+.flags(&[
+    switch("all", 'a', "Remove all images without a container, not only those without a name"),
+    Flag::new(
+        "filter",
+        '\0',
+        Kind::Filter,
+        "",
+        "Remove only what meets a condition (e.g. \"until=<timestamp>\")",
+    ),
+    switch("force", 'f', "Do not ask"),
+]);
 
 pub(super) const PULL: Command = Command::new(
     "pull",

@@ -28,8 +28,14 @@ const CONNECT: Command = Command::new(
 .flags(&[
     strings("alias", "Further name of the container in the network"),
     strings("driver-opt", "Option for the network's driver"),
-    Flag::new("gw-priority", '\0', Kind::Int, "", "The network with the highest gives the default gateway; may be negative")
-        .since("1.48"),
+    Flag::new(
+        "gw-priority",
+        '\0',
+        Kind::Int,
+        "",
+        "The network with the highest gives the default gateway; may be negative",
+    )
+    .since("1.48"),
     text("ip", "", "IPv4 address (e.g., \"172.30.100.104\")"),
     text("ip6", "", "IPv6 address (e.g., \"2001:db8::33\")"),
     Flag::new("link", '\0', Kind::List(Check::Link), "", "Other container to link"),
@@ -83,10 +89,9 @@ const INSPECT: Command = Command::new(
 .completing(Completes::Networks)
 .flags(&[FORMAT_ONE, switch("verbose", 'v', "Tell more, for finding faults")]);
 
-const LS: Command =
-    Command::new("ls", "[OPTIONS]", Arity::None, Op::NetworkList, "List networks")
-        .known_as(&["list"], &["network ls", "network list"])
-        .flags(&[FILTER, FORMAT, NO_TRUNC, switch("quiet", 'q', "Print IDs only")]);
+const LS: Command = Command::new("ls", "[OPTIONS]", Arity::None, Op::NetworkList, "List networks")
+    .known_as(&["list"], &["network ls", "network list"])
+    .flags(&[FILTER, FORMAT, NO_TRUNC, switch("quiet", 'q', "Print IDs only")]);
 
 const PRUNE: Command = Command::new(
     "prune",
@@ -96,7 +101,13 @@ const PRUNE: Command = Command::new(
     "Remove all networks that nothing uses",
 )
 .flags(&[
-    Flag::new("filter", '\0', Kind::Filter, "", "Remove only what meets a condition (e.g. \"until=<timestamp>\")"),
+    Flag::new(
+        "filter",
+        '\0',
+        Kind::Filter,
+        "",
+        "Remove only what meets a condition (e.g. \"until=<timestamp>\")",
+    ),
     switch("force", 'f', "Do not ask"),
 ]);
 
@@ -111,5 +122,4 @@ const RM: Command = Command::new(
 .completing(Completes::Networks)
 .flags(&[switch("force", 'f', "Do not mind networks that do not exist")]);
 
-pub(super) static COMMANDS: &[Command] =
-    &[CONNECT, CREATE, DISCONNECT, INSPECT, LS, PRUNE, RM];
+pub(super) static COMMANDS: &[Command] = &[CONNECT, CREATE, DISCONNECT, INSPECT, LS, PRUNE, RM];

@@ -11,15 +11,20 @@ const fn text(long: &'static str, help: &'static str) -> Flag {
     Flag::new(long, '\0', Kind::Text, "", help)
 }
 
-pub(super) const EVENTS: Command =
-    Command::new("events", "[OPTIONS]", Arity::None, Op::Events, "Print what happens, as it happens")
-        .known_as(&[], &["system events", "events"])
-        .flags(&[
-            FILTER,
-            Flag { short: '\0', ..FORMAT_ONE },
-            text("since", "Start with what happened at this time"),
-            text("until", "End at this time"),
-        ]);
+pub(super) const EVENTS: Command = Command::new(
+    "events",
+    "[OPTIONS]",
+    Arity::None,
+    Op::Events,
+    "Print what happens, as it happens",
+)
+.known_as(&[], &["system events", "events"])
+.flags(&[
+    FILTER,
+    Flag { short: '\0', ..FORMAT_ONE },
+    text("since", "Start with what happened at this time"),
+    text("until", "End at this time"),
+]);
 
 pub(super) const INFO: Command =
     Command::new("info", "[OPTIONS]", Arity::None, Op::Info, "Tell about the engine and its host")
@@ -86,19 +91,7 @@ pub(super) static CONTEXT: &[Command] = &[
     .known_as(&["remove"], &["context rm", "context remove"])
     .completing(Completes::Contexts)
     .flags(&[switch("force", 'f', "Remove it even if it is in use")]),
-    Command::new(
-        "show",
-        "",
-        Arity::None,
-        Op::ContextShow,
-        "Print the name of the context in use",
-    ),
-    Command::new(
-        "use",
-        "CONTEXT",
-        Arity::Exactly(1),
-        Op::ContextUse,
-        "Choose the context to use",
-    )
-    .completing(Completes::Contexts),
+    Command::new("show", "", Arity::None, Op::ContextShow, "Print the name of the context in use"),
+    Command::new("use", "CONTEXT", Arity::Exactly(1), Op::ContextUse, "Choose the context to use")
+        .completing(Completes::Contexts),
 ];

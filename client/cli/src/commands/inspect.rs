@@ -1,0 +1,117 @@
+//! `inspect` of one type, and of whatever has the name.
+
+use crate::error::{CliError, Result};
+use crate::session::Session;
+use crate::show::inspect::{Found, print};
+use engine_api::{ContainerInspect, ImageInspect, NetworkInspect, Value, Wire};
+use engine_client::{Payload, Query};
+
+async fn one<T: Wire + Default + 'static>(
+    s: &Session,
+    path: &str,
+    query: &Query,
+) -> std::result::Result<Found, engine_client::ClientError> {
+    let client = s.client().await.map_err(|e| engine_client::ClientError::Decode(e.to_string()))?;
+    Ok(Found::of::<T>(client.bytes("GET", path, query, Payload::Empty).await?))
+}
+
+async fn container(
+    s: &Session,
+    name: &str,
+) -> std::result::Result<Found, engine_client::ClientError> {
+    let query = Query::new().flag("size", s.matches.on("size"));
+    one::<ContainerInspect>(s, &format!("/containers/{name}/json"), &query).await
+}
+
+async fn image(s: &Session, name: &str) -> std::result::Result<Found, engine_client::ClientError> {
+    let mut query = Query::new();
+    if s.matches.given("platform") {
+        query = query.with("platform", &super::images::platform_json(s.matches.text("platform")));
+    }
+    one::<ImageInspect>(s, &format!("/images/{name}/json"), &query).await
+}
+
+async fn network(
+    s: &Session,
+    name: &str,
+) -> std::result::Result<Found, engine_client::ClientError> {
+    let query = Query::new().flag("verbose", s.matches.on("verbose"));
+    one::<NetworkInspect>(s, &format!("/networks/{name}"), &query).await
+}
+
+/// Stops at the first that is not found, as the stock client does.
+async fn all<F>(s: &Session, look: F) -> Result<()>
+where
+    F: AsyncFn(&Session, &str) -> std::result::Result<Found, engine_client::ClientError>,
+{
+    s.client().await?;
+    let mut results = Vec::new();
+    for name in &s.matches.args {
+        results.push(look(s, name).await.map_err(CliError::from));
+    }
+    print(s.matches.text("format"), results)
+}
+
+pub(super) async fn containers(s: &Session) -> Result<()> {
+    all(s, container).await
+}
+
+pub(super) async fn images(s: &Session) -> Result<()> {
+    all(s, image).await
+}
+
+pub(super) async fn networks(s: &Session) -> Result<()> {
+    all(s, network).await
+}
+
+/// Looks for a container, then an image, a network, a volume.
+pub(super) async fn anything(s: &Session) -> Result<()> {
+    const TYPES: [&str; 10] = [
+        "config",
+        "container",
+        "image",
+        "network",
+        "node",
+        "plugin",
+        "secret",
+        "service",
+        "task",
+        "volume",
+    ];
+    let kind = s.matches.text("type");
+    if s.matches.given("type") && !TYPES.contains(&kind) {
+        let known: Vec<String> = TYPES.iter().map(|t| format!("\"{t}\"")).collect();
+        return Err(CliError::new(format!(
+            "unknown type: \"{kind}\": must be one of {}",
+            known.join(", ")
+        )));
+    }
+    s.client().await?;
+    let mut results = Vec::new();
+    for name in &s.matches.args {
+        results.push(find(s, name, kind).await);
+    }
+    print(s.matches.text("format"), results)
+}
+
+async fn find(s: &Session, name: &str, kind: &str) -> Result<Found> {
+    let wants = |k: &str| kind.is_empty() || kind == k;
+    let tries = [wants("container"), wants("image"), wants("network"), wants("volume")];
+    for (index, _) in tries.iter().enumerate().filter(|(_, wanted)| **wanted) {
+        let found = match index {
+            0 => container(s, name).await,
+            1 => image(s, name).await,
+            2 => network(s, name).await,
+            _ => one::<Value>(s, &format!("/volumes/{name}"), &Query::new()).await,
+        };
+        match found {
+            Ok(found) => return Ok(found),
+            Err(error) if error.is_not_found() && kind.is_empty() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if kind.is_empty() || tries.iter().any(|t| *t) {
+        return Err(CliError::new(format!("Error: No such object: {name}")));
+    }
+    Err(CliError::new(format!("\"{kind}\" is not supported by this version of ferry")))
+}

@@ -1,0 +1,207 @@
+//! From argv to a command and its exit code.
+
+use crate::args::{self, Matches, Refusal};
+use crate::commands::{self, Op};
+use crate::error::{CliError, Result};
+use crate::help::Page;
+use crate::session::{Session, load_config, write_out};
+use crate::spec::Action;
+use crate::table::ROOT;
+use crate::{complete, plugin};
+use engine_client::Client;
+use std::io::Write;
+use std::os::fd::AsFd;
+
+/// Runs the program: reads its arguments, carries the command out, gives its exit code.
+pub fn main(argv: &[String]) -> u8 {
+    let name = argv.first().map_or("ferry", |p| p.rsplit('/').next().unwrap_or(p));
+    let result = run(name, argv.get(1..).unwrap_or_default());
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            let text = error.to_string();
+            if !text.is_empty() {
+                let _ = writeln!(std::io::stderr(), "{}", text.trim_end_matches('\n'));
+            }
+            error.code()
+        }
+    }
+}
+
+fn run(program: &str, argv: &[String]) -> Result<()> {
+    let page = Page::new(program);
+    if let Some(word @ ("__complete" | "__completeNoDesc")) = argv.first().map(String::as_str) {
+        return in_runtime(complete::run(program, &argv[1..], word == "__complete"));
+    }
+    let globals = args::globals(&ROOT, argv);
+    let globals = match globals {
+        Ok(globals) => globals,
+        Err(refusal) => return refuse(&page, refusal, None),
+    };
+    let flags = globals.matches;
+    let words = globals.rest;
+    if flags.on("version") {
+        let version = env!("CARGO_PKG_VERSION");
+        write_out(format!("Ferry version {version}, build {}\n", commands::BUILD).as_bytes());
+        return Ok(());
+    }
+    if words.is_empty() {
+        write_out(root_help(page, &flags).as_bytes());
+        return Ok(());
+    }
+    if words[0] == "help" {
+        return help(&page, &flags, &words[1..]);
+    }
+    match args::command(&ROOT, &words) {
+        Ok(matches) => match matches.command.action {
+            Action::Group(_) => {
+                let text = page.render(&matches.path, matches.command);
+                let _ = std::io::stderr().write_all(text.as_bytes());
+                Ok(())
+            }
+            Action::Run(op) => carry_out(program, flags, matches, op),
+        },
+        Err(Refusal::Unknown { word, path, rest }) if path.is_empty() => {
+            if let Some(found) = plugin::find(&flags, &word) {
+                return plugin::run(&found, &flags, argv);
+            }
+            if rest.iter().any(|w| w == "--help") {
+                write_out(root_help(page, &flags).as_bytes());
+                return Ok(());
+            }
+            refuse(&page, Refusal::Unknown { word, path, rest }, Some(&flags))
+        }
+        Err(refusal) => refuse(&page, refusal, Some(&flags)),
+    }
+}
+
+fn root_help(mut page: Page, flags: &Matches) -> String {
+    page.plugins = plugin::list(flags);
+    page.render(&[], &ROOT)
+}
+
+fn help(page: &Page, flags: &Matches, words: &[String]) -> Result<()> {
+    let mut path = Vec::new();
+    let mut command = &ROOT;
+    for word in words {
+        let Some(found) = command.child(word) else {
+            return Err(CliError::new(format!("unknown help topic: {}", words.join(" "))));
+        };
+        path.push(found.name);
+        command = found;
+    }
+    let text =
+        if path.is_empty() { root_help(page.clone(), flags) } else { page.render(&path, command) };
+    write_out(text.as_bytes());
+    Ok(())
+}
+
+/// Tells why a command line is not carried out.
+fn refuse(page: &Page, refusal: Refusal, flags: Option<&Matches>) -> Result<()> {
+    let program = &page.program;
+    match refusal {
+        Refusal::Help { path, command, short } => {
+            let note = "Flag shorthand -h has been deprecated, use --help\n";
+            if path.is_empty() {
+                let none = args::globals(&ROOT, &[]).ok().map(|g| g.matches);
+                if let Some(flags) = flags.or(none.as_ref()) {
+                    write_out(root_help(page.clone(), flags).as_bytes());
+                }
+                if short {
+                    let _ = std::io::stderr().write_all(note.as_bytes());
+                }
+                return Ok(());
+            }
+            let note = if short { note } else { "" };
+            write_out(format!("{note}{}", page.render(&path, command)).as_bytes());
+            Ok(())
+        }
+        Refusal::Flag { message, path, command } => {
+            let hint = page.usage_hint(&path, command);
+            Err(CliError::coded(125, format!("{message}\n\n{hint}")))
+        }
+        Refusal::Unknown { word, path, .. } => {
+            let full = page.full(&path);
+            let usage = match path.is_empty() {
+                true => String::new(),
+                false => format!("Usage:  {full}\n\n"),
+            };
+            Err(CliError::new(format!(
+                "{program}: unknown command: {full} {word}\n\n{usage}Run '{full} --help' for more information"
+            )))
+        }
+        Refusal::Arity(matches) => {
+            let full = page.full(&matches.path);
+            let mut hint = page.usage_hint(&matches.path, matches.command);
+            if matches!(matches.command.arity, crate::spec::Arity::AtLeast(_)) {
+                hint = hint.replace("\n\nRun '", "\n\nSee '");
+            }
+            let wants = matches.command.arity.wants();
+            Err(CliError::new(format!("{program}: '{full}' {wants}\n\n{hint}")))
+        }
+    }
+}
+
+fn in_runtime<F: Future<Output = Result<()>>>(work: F) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    // A thread may still wait for standard input; the program ends without it.
+    runtime.shutdown_background();
+    result
+}
+
+fn carry_out(program: &str, flags: Matches, matches: Matches, op: Op) -> Result<()> {
+    let config = load_config(&flags);
+    let session = Session::new(program.to_owned(), flags, matches, config);
+    in_runtime(commands::run(&session, op))
+}
+
+/// Starts ferry's own daemon if nobody listens at its socket and this is root.
+pub(crate) async fn ensure_daemon(client: &Client) -> Result<()> {
+    let unreachable = match client.dial().await {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    if !unreachable.is_unreachable() || !rustix::process::geteuid().is_root() {
+        return Err(unreachable.into());
+    }
+    let Some(daemon) = daemon_program() else { return Err(unreachable.into()) };
+    let _ = std::fs::create_dir_all("/run/ferry");
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open("/run/ferry/ferryd.log")
+        .map_err(|e| crate::error::path_error("open", "/run/ferry/ferryd.log", &e))?;
+    let _ = writeln!(
+        std::io::stderr(),
+        "Starting ferryd in the background (log: /run/ferry/ferryd.log)"
+    );
+    sys::spawn::Command::new(daemon)
+        .inherit_env()
+        .cwd(std::path::Path::new("/"))
+        .new_session()
+        .fd(log.as_fd(), 1)
+        .fd(log.as_fd(), 2)
+        .spawn()
+        .map_err(|e| CliError::new(e.to_string()))?;
+    // The socket appears when the daemon serves; it has 15 seconds.
+    for _ in 0..1500 {
+        if client.dial().await.is_ok() && client.ping().await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    Err(CliError::new("ferryd did not answer within 15 seconds; see /run/ferry/ferryd.log"))
+}
+
+/// The daemon beside this program, else in PATH.
+fn daemon_program() -> Option<std::path::PathBuf> {
+    let beside = std::env::current_exe().ok()?.parent()?.join("ferryd");
+    if beside.is_file() {
+        return Some(beside);
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("ferryd"))
+        .find(|file| file.is_absolute() && file.is_file())
+}
