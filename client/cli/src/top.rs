@@ -153,7 +153,30 @@ fn in_runtime<F: Future<Output = Result<()>>>(work: F) -> Result<()> {
 fn carry_out(program: &str, flags: Matches, matches: Matches, op: Op) -> Result<()> {
     let config = load_config(&flags);
     let session = Session::new(program.to_owned(), flags, matches, config);
-    in_runtime(commands::run(&session, op))
+    let passes_on = matches!(op, Op::Run | Op::Start | Op::Attach | Op::Exec | Op::DialStdio);
+    in_runtime(async {
+        if passes_on {
+            return commands::run(&session, op).await;
+        }
+        tokio::select! {
+            result = commands::run(&session, op) => result,
+            code = interrupted() => Err(CliError::silent(code)),
+        }
+    })
+}
+
+/// The exit code of a program that a signal asked to end, once one came.
+async fn interrupted() -> u8 {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => 130,
+        _ = terminate.recv() => 143,
+    }
 }
 
 /// Starts ferry's own daemon if nobody listens at its socket and this is root.

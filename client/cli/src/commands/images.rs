@@ -87,6 +87,10 @@ pub(super) async fn pull(s: &Session) -> Result<()> {
     let m = &s.matches;
     let typed = m.arg(0);
     check_name(typed).map_err(CliError::new)?;
+    if !m.on("disable-content-trust") {
+        let text = "--disable-content-trust=false is not supported: no signatures are checked";
+        return Err(CliError::new(text));
+    }
     let all = m.on("all-tags");
     let has_tag = typed.contains('@') || typed.rsplit('/').next().is_some_and(|l| l.contains(':'));
     if all && has_tag {

@@ -51,6 +51,7 @@ pub(super) async fn containers(s: &Session) -> Result<()> {
         format = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n".into();
     }
     let list = List { format, headings: rows::CONTAINER };
+    list.rehearse(&rows::container(&ContainerSummary::default(), false))?;
     let wants_size = m.on("size") || !m.given("size") && list.uses("Size") && !m.on("quiet");
     let limit = if m.on("latest") { 1 } else { m.number("last") };
     let all = m.on("all") || m.on("latest") || m.number("last") > 0;

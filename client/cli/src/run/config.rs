@@ -19,6 +19,12 @@ fn maybe(m: &Matches, flag: &str) -> Option<Vec<String>> {
 
 /// The body for the image and command in the arguments.
 pub fn request(m: &Matches) -> Result<ContainerCreateRequest, String> {
+    if m.on("use-api-socket") {
+        return Err("--use-api-socket is not supported by this version of ferry".into());
+    }
+    if !m.on("disable-content-trust") {
+        return Err("--disable-content-trust=false is not supported: no signatures are checked".into());
+    }
     let ports = ports::parse(&m.texts("publish"), &m.texts("expose"))?;
     let (binds, volumes) = mounts::volumes(&m.texts("volume"));
     let resources = limits::all_resources(m)?;

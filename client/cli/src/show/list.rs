@@ -106,6 +106,20 @@ fn unescape(text: &str) -> String {
 }
 
 impl List {
+    /// Runs the template over a row of nothing, so that its mistakes are told before the daemon
+    /// is asked.
+    pub(crate) fn rehearse(&self, probe: &Row) -> Result<()> {
+        let failed = |what: &str, e: &dyn std::fmt::Display| {
+            CliError::new(format!("failed to {what} template: {e}"))
+        };
+        let body = self.format.strip_prefix("table").map_or(self.format.as_str(), str::trim);
+        if body != "json" {
+            let template = template::parse(&unescape(body)).map_err(|e| failed("parse", &e))?;
+            template.execute(probe).map_err(|e| failed("execute", &e))?;
+        }
+        Ok(())
+    }
+
     /// Whether the template asks for a cell.
     pub(crate) fn uses(&self, cell: &str) -> bool {
         self.template().is_ok_and(|t| t.fields_used().contains(&cell))
@@ -116,10 +130,10 @@ impl List {
     }
 
     fn template(&self) -> Result<Template> {
-        let body = self.format.strip_prefix("table").unwrap_or(&self.format).trim();
+        let body = self.format.strip_prefix("table").map_or(self.format.as_str(), str::trim);
         let body = if self.format == "json" { "{{json .}}" } else { body };
         template::parse(&unescape(body))
-            .map_err(|e| CliError::new(format!("failed to parse template: {e}")))
+            .map_err(|e| CliError::new(format!("template parsing error: {e}")))
     }
 
     /// The rows as text.
@@ -132,7 +146,7 @@ impl List {
             } else {
                 template
                     .execute(row)
-                    .map_err(|e| CliError::new(format!("failed to execute template: {e}")))?
+                    .map_err(|e| CliError::new(format!("template parsing error: {e}")))?
             };
             lines.push(line);
         }
@@ -142,7 +156,7 @@ impl List {
         let headings = Headings(self.headings.iter().copied().collect());
         let head = template
             .execute(&headings)
-            .map_err(|e| CliError::new(format!("failed to execute template: {e}")))?;
+            .map_err(|e| CliError::new(format!("template parsing error: {e}")))?;
         lines.insert(0, head);
         Ok(align(&lines.join("\n")) + "\n")
     }
