@@ -68,8 +68,7 @@ impl Page {
             let _ = write!(out, "\n{title}:\n{}", self.flags(command.flags));
         }
         if let Action::Group(_) = command.action {
-            let name =
-                if path.is_empty() { format!("{full} COMMAND") } else { format!("{full} COMMAND") };
+            let name = format!("{full} COMMAND");
             let _ = writeln!(out, "\nRun '{name} --help' for more information on a command.");
         }
         out

@@ -181,11 +181,13 @@ impl Session {
     }
 
     /// Prints a text.
+    #[allow(clippy::unused_self)] // The session is what prints, whatever it prints to.
     pub(crate) fn print(&self, text: &str) {
         write_out(text.as_bytes());
     }
 
     /// Tells something on standard error.
+    #[allow(clippy::unused_self)] // As above.
     pub(crate) fn tell(&self, text: &str) {
         let _ = writeln!(std::io::stderr(), "{text}");
     }

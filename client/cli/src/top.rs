@@ -122,10 +122,7 @@ fn refuse(page: &Page, refusal: Refusal, flags: Option<&Matches>) -> Result<()> 
         }
         Refusal::Unknown { word, path, .. } => {
             let full = page.full(&path);
-            let usage = match path.is_empty() {
-                true => String::new(),
-                false => format!("Usage:  {full}\n\n"),
-            };
+            let usage = if path.is_empty() { String::new() } else { format!("Usage:  {full}\n\n") };
             Err(CliError::new(format!(
                 "{program}: unknown command: {full} {word}\n\n{usage}Run '{full} --help' for more information"
             )))
@@ -181,10 +178,7 @@ async fn interrupted() -> u8 {
 
 /// Starts ferry's own daemon if nobody listens at its socket and this is root.
 pub(crate) async fn ensure_daemon(client: &Client) -> Result<()> {
-    let unreachable = match client.dial().await {
-        Ok(_) => return Ok(()),
-        Err(error) => error,
-    };
+    let Err(unreachable) = client.dial().await else { return Ok(()) };
     if !unreachable.is_unreachable() || !rustix::process::geteuid().is_root() {
         return Err(unreachable.into());
     }

@@ -230,9 +230,7 @@ impl Client {
             }
             Payload::Json(body) => {
                 let whole = head + &body;
-                if let Err(error) = self.exchange(&mut conn, whole.as_bytes(), fresh).await {
-                    return Err(error);
-                }
+                self.exchange(&mut conn, whole.as_bytes(), fresh).await?;
             }
             Payload::Empty => self.exchange(&mut conn, head.as_bytes(), fresh).await?,
         }

@@ -205,7 +205,7 @@ pub(crate) fn indent(json: &str, step: &str) -> String {
             }
             '{' | '[' => {
                 out.push(letter);
-                while letters.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+                while letters.next_if(char::is_ascii_whitespace).is_some() {}
                 let close = if letter == '{' { '}' } else { ']' };
                 if letters.next_if_eq(&close).is_some() {
                     out.push(close);

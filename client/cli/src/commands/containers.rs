@@ -64,7 +64,7 @@ pub(super) async fn remove(s: &Session) -> Result<()> {
     if failed {
         return Err(CliError::new(errors.join("\n")));
     }
-    errors.iter().for_each(|e| s.tell(e));
+    s.tell(&errors.join("\n"));
     Ok(())
 }
 
@@ -163,9 +163,8 @@ pub(super) async fn port(s: &Session) -> Result<()> {
     let container: ContainerInspect =
         s.get(&format!("/containers/{}/json", m.arg(0)), &Query::new()).await?;
     let ports = container.network_settings.ports.unwrap_or_default();
-    let address = |ip: &str, port: &str| match ip.contains(':') {
-        true => format!("[{ip}]:{port}"),
-        false => format!("{ip}:{port}"),
+    let address = |ip: &str, port: &str| {
+        if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
     };
     let wanted = m.arg(1);
     if wanted.is_empty() {
@@ -177,13 +176,17 @@ pub(super) async fn port(s: &Session) -> Result<()> {
             }
         }
         lines.sort_by_key(|(number, _)| *number);
-        lines.iter().for_each(|(_, line)| s.line(line));
+        for (_, line) in &lines {
+            s.line(line);
+        }
         return Ok(());
     }
     let key = if wanted.contains('/') { wanted.to_owned() } else { format!("{wanted}/tcp") };
     match ports.get(&key).and_then(Option::as_ref).filter(|b| !b.is_empty()) {
         Some(bindings) => {
-            bindings.iter().for_each(|b| s.line(&address(&b.host_ip, &b.host_port)));
+            for b in bindings {
+                s.line(&address(&b.host_ip, &b.host_port));
+            }
             Ok(())
         }
         None => Err(CliError::new(format!("no public port '{key}' published for {}", m.arg(0)))),

@@ -145,7 +145,7 @@ pub(super) async fn create(s: &Session) -> Result<()> {
         match key {
             "host" => value.clone_into(&mut made.host),
             "skip-tls-verify" => {
-                made.skip_tls_verify = matches!(value, "1" | "t" | "true" | "TRUE")
+                made.skip_tls_verify = matches!(value, "1" | "t" | "true" | "TRUE");
             }
             "from" => {
                 let other = from(value)?;

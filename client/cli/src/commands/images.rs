@@ -154,7 +154,7 @@ pub(super) async fn remove(s: &Session) -> Result<()> {
         return Ok(());
     }
     if force && !fatal {
-        errors.iter().for_each(|e| s.tell(e));
+        s.tell(&errors.join("\n"));
         return Ok(());
     }
     Err(CliError::new(errors.join("\n")))

@@ -29,13 +29,12 @@ pub(super) async fn info(s: &Session) -> Result<()> {
     if format.is_empty() {
         let mut out = client_part(s)?;
         out.push_str("\nServer:\n");
-        match &info {
-            Some(info) => server_part(&mut out, info),
-            None => {
-                write_out(out.as_bytes());
-                let why = problem.map_or_else(String::new, |e| e.to_string());
-                return Err(CliError::new(format!("{why}\nerrors pretty printing info")));
-            }
+        if let Some(info) = &info {
+            server_part(&mut out, info);
+        } else {
+            write_out(out.as_bytes());
+            let why = problem.map_or_else(String::new, |e| e.to_string());
+            return Err(CliError::new(format!("{why}\nerrors pretty printing info")));
         }
         write_out(out.as_bytes());
         for warning in info.iter().flat_map(|i| i.warnings.iter().flatten()) {

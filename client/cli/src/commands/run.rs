@@ -57,7 +57,7 @@ async fn make(s: &Session, mut request: ContainerCreateRequest) -> Result<String
     if let Some(config) = &mut request.config
         && m.arg(0).contains('@')
     {
-        config.image = m.arg(0).to_owned();
+        m.arg(0).clone_into(&mut config.image);
     }
     if let Some(host) = &mut request.host_config
         && m.on("tty")
@@ -200,12 +200,13 @@ async fn foreground(s: &Session, id: &str, attached: &Attached) -> Result<()> {
     let any = attached.stdin || attached.stdout || attached.stderr;
     let query = attach_query(attached, false);
     let attach = async {
-        match any {
-            true => client
+        if any {
+            client
                 .hijack(&format!("/containers/{id}/attach"), &query, String::new())
                 .await
-                .map(Some),
-            false => Ok(None),
+                .map(Some)
+        } else {
+            Ok(None)
         }
     };
     let condition = if removes { "removed" } else { "next-exit" };

@@ -137,9 +137,10 @@ fn plain(both: &Both) -> String {
     let client = &both.client;
     row(&mut out, " ", "Version", env!("CARGO_PKG_VERSION"));
     let default = ApiVersion::MAX.to_string();
-    let api = match client.api == default {
-        true => default,
-        false => format!("{} (downgraded from {default})", client.api),
+    let api = if client.api == default {
+        default
+    } else {
+        format!("{} (downgraded from {default})", client.api)
     };
     row(&mut out, " ", "API version", &api);
     row(&mut out, " ", "Git commit", BUILD);
@@ -157,7 +158,7 @@ fn plain(both: &Both) -> String {
         let details = component.details.clone().unwrap_or_default();
         let detail = |name: &str| details.get(name).map_or("", String::as_str);
         if component.name != "Engine" {
-            for (name, text) in details.iter().filter(|_| true) {
+            for (name, text) in &details {
                 row(&mut out, "  ", name, text);
             }
             continue;

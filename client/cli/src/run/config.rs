@@ -23,7 +23,9 @@ pub fn request(m: &Matches) -> Result<ContainerCreateRequest, String> {
         return Err("--use-api-socket is not supported by this version of ferry".into());
     }
     if !m.on("disable-content-trust") {
-        return Err("--disable-content-trust=false is not supported: no signatures are checked".into());
+        return Err(
+            "--disable-content-trust=false is not supported: no signatures are checked".into()
+        );
     }
     let ports = ports::parse(&m.texts("publish"), &m.texts("expose"))?;
     let (binds, volumes) = mounts::volumes(&m.texts("volume"));

@@ -71,7 +71,7 @@ pub fn parse_gpus(text: &str, _before: usize) -> Result<DeviceRequest, String> {
         seen.push(known.to_owned());
         match (key, value) {
             (count, None) | ("count", Some(count)) => request.count = gpu_count(count)?,
-            ("driver", Some(driver)) => request.driver = driver.to_owned(),
+            ("driver", Some(driver)) => driver.clone_into(&mut request.driver),
             ("device", Some(ids)) => {
                 request.device_ids = Some(ids.split(',').map(ToOwned::to_owned).collect());
             }

@@ -40,7 +40,9 @@ pub fn labels(files: &[&str], flags: &[&str]) -> Result<BTreeMap<String, String>
             add(&line);
         }
     }
-    flags.iter().for_each(|flag| add(flag));
+    for flag in flags {
+        add(flag);
+    }
     Ok(found)
 }
 

@@ -55,7 +55,7 @@ fn read_field(mount: &mut MountRequest, field: &str, recursive: &mut String) -> 
     match key.as_str() {
         "type" => mount.kind = value.to_lowercase(),
         "source" | "src" => mount.source = absolute(value),
-        "target" | "dst" | "destination" => mount.target = value.to_owned(),
+        "target" | "dst" | "destination" => value.clone_into(&mut mount.target),
         "readonly" | "ro" => mount.read_only = switch()?,
         "consistency" => mount.consistency = value.to_lowercase(),
         "bind-propagation" => {
@@ -71,10 +71,10 @@ fn read_field(mount: &mut MountRequest, field: &str, recursive: &mut String) -> 
             mount.bind_options = Some(bind(mount));
         }
         "volume-nocopy" => volume(mount).no_copy = switch()?,
-        "volume-subpath" => volume(mount).subpath = value.to_owned(),
+        "volume-subpath" => value.clone_into(&mut volume(mount).subpath),
         "volume-label" => pair(&mut volume(mount).labels),
         "volume-driver" => {
-            driver(mount).name = value.to_owned();
+            value.clone_into(&mut driver(mount).name);
         }
         "volume-opt" => pair(&mut driver(mount).options),
         "image-subpath" => mount.image_options = Some(ImageOptions { subpath: value.to_owned() }),
@@ -155,6 +155,7 @@ pub fn clean(path: &str) -> String {
 }
 
 /// `--volume` values as binds and as anonymous volumes.
+#[allow(clippy::zero_sized_map_values)] // The API's sets are such maps.
 pub fn volumes(texts: &[&str]) -> (Vec<String>, BTreeMap<String, ()>) {
     let mut binds = Vec::new();
     let mut anonymous = BTreeMap::new();

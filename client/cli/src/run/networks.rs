@@ -172,9 +172,10 @@ fn merge_flags(first: &mut Attachment, m: &Matches, mac_address: String) -> Resu
         endpoint.ipam_config = Some(EndpointIpamConfig {
             ipv4_address: text("ip", old.ipv4_address),
             ipv6_address: text("ip6", old.ipv6_address),
-            link_local_ips: match m.given("link-local-ip") {
-                true => Some(texts("link-local-ip")),
-                false => old.link_local_ips,
+            link_local_ips: if m.given("link-local-ip") {
+                Some(texts("link-local-ip"))
+            } else {
+                old.link_local_ips
             },
         });
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 /// Ports that are exposed and where they are published.
 #[derive(Debug, Default)]
+#[allow(clippy::zero_sized_map_values)] // The API's sets are such maps.
 pub struct Ports {
     /// `port/protocol`, each.
     pub exposed: BTreeMap<String, ()>,

@@ -92,15 +92,12 @@ impl Progress {
         }
         // Each id has a line of its own, counted up from the last.
         let text = format!("\x1b[2K\r{}: {}{bar}", message.id, message.status);
-        match self.lines.iter().position(|id| *id == message.id) {
-            Some(at) => {
-                let up = self.lines.len() - at;
-                self.write(&format!("\x1b[{up}A{text}\r\x1b[{up}B"));
-            }
-            None => {
-                self.lines.push(message.id.clone());
-                self.write(&format!("{text}\n"));
-            }
+        if let Some(at) = self.lines.iter().position(|id| *id == message.id) {
+            let up = self.lines.len() - at;
+            self.write(&format!("\x1b[{up}A{text}\r\x1b[{up}B"));
+        } else {
+            self.lines.push(message.id.clone());
+            self.write(&format!("{text}\n"));
         }
     }
 }
