@@ -146,9 +146,8 @@ pub(super) async fn attach(s: &Session) -> Result<()> {
     if tty && raw::stdout_is_terminal() {
         // A change of size, undone at once, makes the program draw what we have missed.
         let (height, width) = raw::size();
-        let query = Query::new()
-            .with("h", &(height + 1).to_string())
-            .with("w", &(width + 1).to_string());
+        let query =
+            Query::new().with("h", &(height + 1).to_string()).with("w", &(width + 1).to_string());
         let _ = client.post(&format!("/containers/{id}/resize"), &query).await;
     }
     let work = async {
