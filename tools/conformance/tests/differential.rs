@@ -84,7 +84,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 fn play(engine: &Engine, with_ferry: bool) -> Vec<Finished> {
-    SESSION
+    let played = SESSION
         .iter()
         .map(|line| {
             let words = words(line);
@@ -92,7 +92,12 @@ fn play(engine: &Engine, with_ferry: bool) -> Vec<Finished> {
             let done = if with_ferry { engine.ferry(&words) } else { engine.stock_cli(&words) };
             done.unwrap()
         })
-        .collect()
+        .collect();
+    // Failed runs leave a created container; the next player begins without.
+    let left = engine.stock_cli(&["ps", "-aq"]).unwrap().stdout;
+    let ids: Vec<&str> = left.split_whitespace().collect();
+    engine.stock_cli(&[&["rm", "-f"], ids.as_slice()].concat()).unwrap();
+    played
 }
 
 fn comparable(done: &Finished) -> (i32, String, String) {
