@@ -1,7 +1,7 @@
 //! Each command: flags → a request to the runtime library → what is printed.
 
 use crate::args::Parsed;
-use crate::{Global, print, template};
+use crate::{Global, print, processes, template};
 use oci::runtime::{BlockIo, Cpu, Memory, Pids, Process, Resources};
 use runtime::{Create, Error, Exec, Flags, Update};
 use std::path::{Path, PathBuf};
@@ -256,7 +256,7 @@ fn ps(root: &Path, id: &str, parsed: &Parsed) -> Result<(), Failure> {
         }
         "table" => {
             let options = parsed.rest.get(1..).unwrap_or_default();
-            print(&template::process_table(&pids, options)?);
+            print(&processes::table(&pids, options)?);
             Ok(())
         }
         _ => Err(failure("invalid format option")),
@@ -272,16 +272,12 @@ fn events(root: &Path, id: &str, parsed: &Parsed) -> Result<(), Failure> {
             "invalid value {text:?} for flag -interval: a duration such as 5s or 500ms"
         ))
     })?;
-    loop {
+    if parsed.is_on("stats") {
         print(&format!("{}\n", runtime::event_stats(root, id)?));
-        if parsed.is_on("stats") {
-            return Ok(());
-        }
-        std::thread::sleep(std::time::Duration::from_millis(interval.saturating_mul(unit)));
-        if runtime::state_of(root, id)?.pid == 0 {
-            return Ok(());
-        }
+        return Ok(());
     }
+    let interval = std::time::Duration::from_millis(interval.saturating_mul(unit));
+    Ok(runtime::follow_events(root, id, interval, &mut |line| print(&format!("{line}\n")))?)
 }
 
 /// `64M` as bytes.

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod help;
 mod log;
+mod processes;
 mod template;
 
 use args::{COMMANDS, Command, GLOBAL, Parsed};

@@ -1,11 +1,10 @@
-//! `spec`: the configuration to start from; and the table that `ps` prints.
+//! `spec`: the configuration to start from.
 
 use crate::commands::Failure;
 use oci::runtime::{
     Capabilities, DeviceRule, IdMapping, Linux, Mount, Namespace, NamespaceType, Process,
     Resources, Rlimit, Root, SPEC_VERSION, Spec,
 };
-use std::fmt::Write as _;
 use std::path::Path;
 
 fn strings(all: &[&str]) -> Vec<String> {
@@ -150,32 +149,4 @@ pub(crate) fn write(bundle: Option<&str>, rootless: bool) -> Result<(), Failure>
     let text = oci::runtime::to_json_indented(&spec, "\t").map_err(|e| fail(e.to_string()))?;
     std::fs::write(&path, text)
         .map_err(|e| fail(format!("open {}: {}", path.display(), runtime::Lower(&e))))
-}
-
-/// One line a process: what `ps -ef` shows, read from procfs, so that no ps needs to be installed.
-pub(crate) fn process_table(pids: &[i32], options: &[String]) -> Result<String, Failure> {
-    if !options.is_empty() && options != ["-ef"] {
-        let message =
-            format!("ps options {options:?} are not supported: the output is that of ps -ef");
-        return Err(Failure { message, code: 1 });
-    }
-    let mut text = String::from("UID          PID    PPID CMD\n");
-    for pid in pids {
-        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        let status = String::from_utf8_lossy(&read("status")).into_owned();
-        let field = |name: &str| {
-            let line = status.lines().find(|l| l.starts_with(name)).unwrap_or_default();
-            line.split_whitespace().nth(1).unwrap_or("-").to_owned()
-        };
-        let command = read("cmdline")
-            .split(|b| *b == 0)
-            .map(String::from_utf8_lossy)
-            .collect::<Vec<_>>()
-            .join(" ");
-        let command = command.trim_end();
-        let command =
-            if command.is_empty() { format!("[{}]", field("Name:")) } else { command.to_owned() };
-        let _ = writeln!(text, "{:8} {pid:>7} {:>7} {command}", field("Uid:"), field("PPid:"));
-    }
-    Ok(text)
 }

@@ -11,7 +11,10 @@ use crate::init::{Flags, Init};
 use crate::launch::Launch;
 use crate::lifecycle;
 use crate::mounts::Sources;
+use crate::netdev;
+use crate::notify::{self, Notify};
 use crate::proc_root::ProcRoot;
+use crate::process;
 use crate::record::{self, Home, Record};
 use crate::sync::{self, Channel, Message};
 use cgroup::{Cgroup, Host};
@@ -117,16 +120,22 @@ pub fn run(request: &Create, warn: &mut dyn FnMut(&str)) -> Result<i32> {
     for warning in &warnings {
         warn(warning);
     }
-    let result = execute(&created).and_then(|()| match signals {
-        None => Ok(0),
-        Some(signals) => {
-            let terminal = created.launch.process.terminal;
-            let console = ours.filter(|_| terminal);
-            foreground::follow(created.pid, &created.pidfd, &signals, console)
+    let result = Notify::bind(&created.home).and_then(|notify| {
+        execute(&created)?;
+        match (signals, notify) {
+            (None, None) => Ok(0),
+            (None, Some(notify)) => notify.wait(created.pid, &created.pidfd).map(|()| 0),
+            (Some(signals), notify) => {
+                let console = ours.filter(|_| created.launch.process.terminal);
+                foreground::follow(created.pid, &created.pidfd, &signals, console, notify)
+            }
         }
     });
-    if (result.is_err() || !request.detach) && !(request.keep && result.is_ok()) {
-        lifecycle::destroy_now(&created.home, &created.record)?;
+    if (result.is_err() || !request.detach)
+        && !(request.keep && result.is_ok())
+        && let Err(why) = lifecycle::destroy_now(&created.home, &created.record)
+    {
+        warn(&format!("unable to destroy container: {why}"));
     }
     result
 }
@@ -151,7 +160,7 @@ fn execute(created: &Created) -> Result<()> {
 
 fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Result<Created> {
     record::check_id(&request.id)?;
-    let launch = Launch::read(&request.bundle)?;
+    let mut launch = Launch::read(&request.bundle)?;
     let running = matches!(console, Terminal::Ours(_));
     let console = terminal_socket(request, &launch, console)?;
     let caps = match &launch.process.capabilities {
@@ -178,7 +187,7 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     };
     let mut record = new_record(request, &launch, &group);
     home.save(&record)?;
-    home.keep_config(&launch.text)?;
+    notify::prepare(&home, &mut launch)?;
     let for_undo = group.clone();
     undo.push(move || drop(for_undo.remove()));
     make_cgroup(&launch, &group, rootless)?;
@@ -186,8 +195,8 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     let (ours, theirs) = sync::pair()?;
     let fifo = if running { None } else { Some(make_fifo(&home)?) };
     let (pid, pidfd) = {
-        let init = prepare(&launch, &group, theirs.fd(), console, fifo, caps, request)?;
-        launch_child(init, &theirs, ours.fd(), &launch, &group, rootless)?
+        let init = prepare(&launch, &group, console, fifo, caps, request)?;
+        launch_child(init, &theirs, &launch, &group, rootless)?
     };
     drop(theirs);
     undo.push(move || {
@@ -197,6 +206,8 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     record.pid = pid;
     record.start_time = record::process_stat(pid).map_or(0, |(_, start)| start);
     home.save(&record)?;
+    // Beside the child's mounting: nothing before `exec` reads it.
+    home.keep_config(&launch.text)?;
     adjust_oom(&launch, pid, rootless)?;
     attend(&ours, &launch, &record, pid)?;
     if let Some(path) = &request.pid_file {
@@ -286,7 +297,6 @@ fn make_fifo(home: &Home) -> Result<OwnedFd> {
 fn prepare<'a>(
     launch: &'a Launch,
     group: &'a Cgroup,
-    _channel: BorrowedFd<'_>,
     console: Option<OwnedFd>,
     fifo: Option<OwnedFd>,
     caps: Option<Sets>,
@@ -320,7 +330,11 @@ fn prepare<'a>(
         pid: 0,
         annotations: launch.spec.annotations.clone(),
     };
-    let proc_root = ProcRoot::host()?;
+    let proc_root = if !launch.linux.sysctl.is_empty() || process::is_labelled(&launch.process) {
+        Some(ProcRoot::open()?)
+    } else {
+        None
+    };
     let flags = request.flags;
     Ok(Init { launch, sources, group, proc_root, join, console, fifo, caps, flags, state })
 }
@@ -330,7 +344,6 @@ fn prepare<'a>(
 fn launch_child(
     mut init: Init<'_>,
     theirs: &Channel,
-    ours: BorrowedFd<'_>,
     launch: &Launch,
     group: &Cgroup,
     rootless: bool,
@@ -379,7 +392,6 @@ fn launch_child(
     match forked {
         Forked::Child => {
             init.state.pid = std::process::id() as i32;
-            let _ = ours;
             init.run(theirs)
         }
         Forked::Parent(pid, pidfd) => {
@@ -436,8 +448,10 @@ fn attend(channel: &Channel, launch: &Launch, record: &Record, pid: i32) -> Resu
             Message::Hooks => {
                 let state = lifecycle::state(record, Status::Creating);
                 let all = launch.spec.hooks.clone().unwrap_or_default();
-                hooks::run_all("prestart", &all.prestart, &state)?;
-                hooks::run_all("createRuntime", &all.create_runtime, &state)?;
+                netdev::move_in(launch, pid)?;
+                hooks::run_all("prestart", &all.prestart, &state).map_err(during_init)?;
+                hooks::run_all("createRuntime", &all.create_runtime, &state)
+                    .map_err(during_init)?;
                 channel.say(&Message::Hooks)?;
             }
             Message::Listener(Some(fd)) => {
@@ -455,6 +469,11 @@ fn attend(channel: &Channel, launch: &Launch, record: &Record, pid: i32) -> Resu
             }
         }
     }
+}
+
+/// runc says so of hooks that run before the container is made.
+fn during_init(error: Error) -> Error {
+    Error::Start(format!("error during container init: {error}"))
 }
 
 fn send_listener(launch: &Launch, record: &Record, fd: BorrowedFd<'_>) -> Result<()> {

@@ -18,6 +18,9 @@ pub enum Error {
     /// The child that sets a container up, or the exec's, reported this.
     #[error("unable to start container process: {0}")]
     Start(String),
+    /// A hook failed.
+    #[error("{0}")]
+    Hook(String),
     /// config.json asks for something impossible.
     #[error("{0}")]
     Spec(String),

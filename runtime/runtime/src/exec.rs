@@ -139,7 +139,7 @@ pub fn exec(request: &Exec, warn: &mut dyn FnMut(&str)) -> Result<i32> {
     }
     match signals {
         None => Ok(0),
-        Some(signals) => foreground::follow(pid, &pidfd, &signals, ours),
+        Some(signals) => foreground::follow(pid, &pidfd, &signals, ours, None),
     }
 }
 
@@ -209,6 +209,7 @@ struct Child<'a> {
     group: Cgroup,
     frozen_allowed: bool,
     init: OwnedFd,
+    init_pid: i32,
     namespaces: u64,
     cpus: [Vec<u64>; 2],
     console: Option<OwnedFd>,
@@ -248,6 +249,7 @@ fn launch(
         group,
         frozen_allowed: request.ignore_paused,
         init,
+        init_pid: record.pid,
         namespaces,
         cpus: [crate::numa::mask(&affinity.initial)?, crate::numa::mask(&affinity.last)?],
         console,
@@ -299,7 +301,8 @@ fn fork(child: Child<'_>, channel: &Channel) -> Result<(i32, OwnedFd)> {
         rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .at(|| format!("open {path}"))
     };
-    let proc_root = ProcRoot::host()?;
+    let proc_root =
+        if process::is_labelled(child.process) { Some(ProcRoot::open()?) } else { None };
     let own = open("/proc/self/ns/pid")?;
     let in_pids = child.namespaces & flag::PID != 0;
     if in_pids {
@@ -314,11 +317,11 @@ fn fork(child: Child<'_>, channel: &Channel) -> Result<(i32, OwnedFd)> {
     if forked.as_ref().is_err_and(|e| e.raw_os_error() == Some(16)) {
         // The container handed its controllers down, so its own folder takes no tasks any more:
         // where its first process is now, it does.
-        let folder = beside_init(&child)?;
+        let folder = beside_init(child.init_pid)?;
         forked = sys::clone::clone3(0, Some(folder.as_fd()), &one);
     }
     match forked.at(|| "clone3".into())? {
-        Forked::Child => child.run(&proc_root, channel),
+        Forked::Child => child.run(proc_root.as_ref(), channel),
         Forked::Parent(pid, pidfd) => {
             if in_pids {
                 sys::ns::setns(own.as_fd(), flag::PID).at(|| "return to own namespace".into())?;
@@ -328,10 +331,10 @@ fn fork(child: Child<'_>, channel: &Channel) -> Result<(i32, OwnedFd)> {
     }
 }
 
-fn beside_init(child: &Child<'_>) -> Result<OwnedFd> {
-    let folder = child.group.v2().unwrap_or(Path::new("/"));
-    let deepest = child.group.child("init", &[String::new()]);
-    let path = deepest.v2().filter(|p| p.exists()).unwrap_or(folder).to_owned();
+fn beside_init(pid: i32) -> Result<OwnedFd> {
+    let path = cgroup::Host::detect()?
+        .v2_of(pid)
+        .ok_or_else(|| Error::Refused(format!("process {pid} has no v2 cgroup")))?;
     rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .at(|| format!("open {}", path.display()))
 }
@@ -370,7 +373,7 @@ fn attend(
 }
 
 impl Child<'_> {
-    fn run(self, proc_root: &ProcRoot, channel: &Channel) -> ! {
+    fn run(self, proc_root: Option<&ProcRoot>, channel: &Channel) -> ! {
         let error = match self.become_program(proc_root, channel) {
             Ok(never) => match never {},
             Err(error) => error,
@@ -385,7 +388,7 @@ impl Child<'_> {
 
     fn become_program(
         self,
-        proc_root: &ProcRoot,
+        proc_root: Option<&ProcRoot>,
         channel: &Channel,
     ) -> Result<std::convert::Infallible> {
         sys::privilege::parent_death_signal(9).at(|| "prctl".into())?;

@@ -12,8 +12,12 @@ fn strings(all: &[&str]) -> Vec<String> {
 
 /// What this runtime can do, whatever the machine.
 pub fn features() -> Features {
-    let mut archs = strings(&["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32"]);
-    archs.extend(strings(&["SCMP_ARCH_X86", "SCMP_ARCH_X86_64"]));
+    // Those of this machine; a profile may name others, which have no effect here.
+    let archs = strings(if cfg!(target_arch = "aarch64") {
+        &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
+    } else {
+        &["SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"]
+    });
     let flags = seccomp::FLAGS.iter();
     let known: Vec<String> = flags.clone().map(|(name, _)| (*name).to_owned()).collect();
     let supported = flags
@@ -68,7 +72,7 @@ pub fn features() -> Features {
             flags: numa::FLAGS.iter().map(|(name, _)| (*name).to_owned()).collect(),
         }),
         mount_extensions: Some(MountExtensions { idmap: Some(Enabled { enabled: true }) }),
-        net_devices: Some(Enabled { enabled: false }),
+        net_devices: Some(Enabled { enabled: true }),
     };
     Features {
         oci_version_min: "1.0.0".into(),
@@ -83,7 +87,6 @@ pub fn features() -> Features {
         ]),
         mount_options: options::known(),
         linux: Some(linux),
-        potentially_unsafe_config_annotations: strings(&["bundle"]),
         ..Features::default()
     }
 }

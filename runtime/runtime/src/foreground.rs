@@ -1,6 +1,7 @@
 //! A container or exec in the foreground: signals passed on, the terminal relayed, the end awaited.
 
 use crate::error::{At, Result};
+use crate::notify::Notify;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::termios::{OptionalActions, Termios};
@@ -79,6 +80,7 @@ pub(crate) fn follow(
     pidfd: &OwnedFd,
     signals: &OwnedFd,
     console: Option<OwnedFd>,
+    notify: Option<Notify>,
 ) -> Result<i32> {
     let mut master = None;
     if let Some(socket) = console {
@@ -92,6 +94,7 @@ pub(crate) fn follow(
         copy_size(master.as_fd());
     }
     let mut typing = true;
+    let mut notify = notify;
     loop {
         let stdin = rustix::stdio::stdin();
         let mut fds = vec![PollFd::new(pidfd, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
@@ -100,6 +103,10 @@ pub(crate) fn follow(
             if typing {
                 fds.push(PollFd::new(&stdin, PollFlags::IN));
             }
+        }
+        let notify_at = fds.len();
+        if let Some(notify) = &notify {
+            fds.push(PollFd::from_borrowed_fd(notify.fd(), PollFlags::IN));
         }
         if poll(&mut fds, None).is_err() {
             continue;
@@ -112,8 +119,11 @@ pub(crate) fn follow(
                 _ => drop(sys::clone::kill(pid, signal)),
             }
         }
+        if ready.get(notify_at) == Some(&true) && notify.as_ref().is_some_and(Notify::pass_on) {
+            notify = None;
+        }
         if let Some(side) = &master {
-            if ready.get(3) == Some(&true) {
+            if notify_at > 3 && ready[3] {
                 typing = pump(stdin, side.as_fd());
             }
             if ready[2] {

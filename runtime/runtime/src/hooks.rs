@@ -17,9 +17,24 @@ const QUOTE: usize = 4096;
 pub(crate) fn run_all(kind: &str, hooks: &[Hook], state: &State) -> Result<()> {
     for (number, hook) in hooks.iter().enumerate() {
         run(hook, state)
-            .map_err(|why| Error::Start(format!("error running {kind} hook #{number}: {why}")))?;
+            .map_err(|why| Error::Hook(format!("error running {kind} hook #{number}: {why}")))?;
     }
     Ok(())
+}
+
+/// Runs every hook, whatever becomes of the others, as the specification wants it after the end.
+///
+/// # Errors
+/// The first failure.
+pub(crate) fn run_each(kind: &str, hooks: &[Hook], state: &State) -> Result<()> {
+    let mut first = Ok(());
+    for (number, hook) in hooks.iter().enumerate() {
+        if let Err(why) = run(hook, state) {
+            let error = Error::Hook(format!("error running {kind} hook #{number}: {why}"));
+            first = first.and(Err(error));
+        }
+    }
+    first
 }
 
 fn run(hook: &Hook, state: &State) -> Result<(), String> {

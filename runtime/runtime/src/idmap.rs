@@ -6,7 +6,8 @@ use crate::launch::{Launch, MountPlan};
 use oci::runtime::IdMapping;
 use rustix::fs::{Mode, OFlags};
 use std::fmt::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use sys::clone::{Forked, SingleThreaded};
 use sys::ns::flag;
 
@@ -31,11 +32,66 @@ fn write(pid: i32, file: &str, text: &str) -> Result<()> {
 /// # Errors
 /// As user_namespaces(7).
 pub(crate) fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        write(pid, "setgroups", "deny")?;
+    if rustix::process::geteuid().is_root() {
+        write(pid, "uid_map", &lines(uids))?;
+        return write(pid, "gid_map", &lines(gids));
     }
-    write(pid, "uid_map", &lines(uids))?;
-    write(pid, "gid_map", &lines(gids))
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    if is_own(uids, uid) {
+        write(pid, "uid_map", &lines(uids))?;
+    } else {
+        helped(pid, "newuidmap", uids)?;
+    }
+    if is_own(gids, gid) {
+        write(pid, "setgroups", "deny")?;
+        write(pid, "gid_map", &lines(gids))
+    } else {
+        helped(pid, "newgidmap", gids)
+    }
+}
+
+/// Whether the mapping is the one that the kernel allows everybody: one's own id.
+fn is_own(mappings: &[IdMapping], id: u32) -> bool {
+    matches!(mappings, [one] if one.size == 1 && one.host_id == id)
+}
+
+/// Has the set-user-id helper of the shadow suite write a map, by what `/etc/subuid` allows us.
+fn helped(pid: i32, program: &str, mappings: &[IdMapping]) -> Result<()> {
+    let refused = |why: String| {
+        Error::Start(format!("error during container init: {program} of process {pid}: {why}"))
+    };
+    let path = find_helper(program).ok_or_else(|| {
+        refused("not installed, and more than one's own id is to be mapped".into())
+    })?;
+    let (output, stderr) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at(|| "pipe".into())?;
+    let numbers = mappings.iter().flat_map(|m| [m.container_id, m.host_id, m.size]);
+    let command = sys::spawn::Command::new(path)
+        .arg(pid.to_string())
+        .args(numbers.map(|n| n.to_string()))
+        .fd(stderr.as_fd(), 2);
+    let child = command.spawn().map_err(|e| refused(e.to_string()))?;
+    drop(stderr);
+    let mut said = [0u8; 1024];
+    let got = rustix::io::read(&output, &mut said[..]).unwrap_or(0);
+    match child.wait().at(|| format!("wait for {program}"))?.code() {
+        0 => Ok(()),
+        code => Err(refused(format!(
+            "exit status {code}: {}",
+            String::from_utf8_lossy(&said[..got]).trim_end()
+        ))),
+    }
+}
+
+/// A program of the search path, or of the usual folders.
+fn find_helper(program: &str) -> Option<PathBuf> {
+    let search = std::env::var("PATH").unwrap_or_default();
+    search
+        .split(':')
+        .chain(["/usr/bin", "/bin"])
+        .filter(|folder| folder.starts_with('/'))
+        .map(|folder| Path::new(folder).join(program))
+        .find(|path| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok())
 }
 
 /// A user namespace with the ids of an idmapped mount, its own or else the container's.

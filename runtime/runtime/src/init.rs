@@ -48,7 +48,8 @@ pub(crate) struct Init<'a> {
     pub(crate) launch: &'a Launch,
     pub(crate) sources: Option<Sources>,
     pub(crate) group: &'a Cgroup,
-    pub(crate) proc_root: ProcRoot,
+    /// Opened when there is something to write to it.
+    pub(crate) proc_root: Option<ProcRoot>,
     pub(crate) join: Vec<(u64, OwnedFd, String)>,
     pub(crate) console: Option<OwnedFd>,
     pub(crate) fifo: Option<OwnedFd>,
@@ -79,6 +80,7 @@ impl Init<'_> {
         };
         let text = match error {
             Error::Start(text) => text,
+            Error::Hook(text) if channel.is_muted() => text,
             other => format!("error during container init: {other}"),
         };
         if channel.say(&Message::Failed(text.clone())).is_err() {
@@ -100,7 +102,8 @@ impl Init<'_> {
         let root = self.mount()?;
         let slave = self.terminal(&root)?;
         let hooks = self.launch.spec.hooks.clone().unwrap_or_default();
-        if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        let devices = &self.launch.linux.net_devices;
+        if !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty() && devices.is_empty()) {
             channel.ask(&Message::Hooks)?;
         }
         hooks::run_all("createContainer", &hooks.create_container, &self.state)?;
@@ -110,7 +113,7 @@ impl Init<'_> {
         if let Some(slave) = slave {
             console::become_stdio(slave.as_fd())?;
         }
-        process::label(&self.launch.process, &self.proc_root)?;
+        process::label(&self.launch.process, self.proc_root.as_ref())?;
         self.finish(channel, &hooks.start_container)
     }
 
@@ -203,7 +206,8 @@ impl Init<'_> {
         for (key, value) in &linux.sysctl {
             // As sysctl(8): in names with slashes a dot is a dot, else they change places.
             let path = if key.contains('/') { key.clone() } else { key.replace('.', "/") };
-            self.proc_root.write(&format!("sys/{path}"), value)?;
+            let root = self.proc_root.as_ref().ok_or(Error::NotFound)?;
+            root.write(&format!("sys/{path}"), value)?;
         }
         dev::make_read_only(&linux.readonly_paths, root)?;
         dev::mask(&linux.masked_paths, root)?;
@@ -265,14 +269,21 @@ impl Init<'_> {
         let mut listener = |fd| channel.ask(&Message::Listener(Some(fd)));
         let program = last.prepare(&mut listener)?;
         privilege::parent_death_signal(0).at(|| "prctl".into())?;
-        match &self.fifo {
+        // A failure from here on is the container's own, as with runc: its text goes to the
+        // container's stderr, its code is 255.
+        let fifo = self.fifo.as_ref();
+        match fifo {
             Some(fifo) => {
                 channel.say(&Message::Ready)?;
+                channel.mute();
                 let mut byte = [0u8; 1];
                 rustix::io::retry_on_intr(|| rustix::io::read(fifo, &mut byte[..]))
                     .at(|| "wait for start".into())?;
             }
-            None => channel.ask(&Message::Ready)?,
+            None => {
+                channel.ask(&Message::Ready)?;
+                channel.mute();
+            }
         }
         hooks::run_all("startContainer", start_hooks, &self.state)?;
         Err(last.execute(&program, &mut listener))

@@ -313,9 +313,7 @@ fn check_names(spec: &Spec, linux: &Linux, all: u64) -> Result<()> {
             "selinux label is specified in config, but selinux is disabled or not supported".into(),
         ));
     }
-    if !linux.net_devices.is_empty() {
-        return Err(Error::Spec("linux.netDevices is not supported".into()));
-    }
+    check_devices(linux, all)?;
     if linux.intel_rdt.is_some() && !exists("/sys/fs/resctrl/schemata") {
         return Err(Error::Spec(
             "intelRdt is specified in config, but Intel RDT is not enabled".into(),
@@ -325,6 +323,32 @@ fn check_names(spec: &Spec, linux: &Linux, all: u64) -> Result<()> {
         return Err(Error::Spec(format!("linux.intelRdt is not supported ({rdt:?})")));
     }
     linux.sysctl.keys().try_for_each(|key| check_sysctl(key, all, spec))
+}
+
+fn check_devices(linux: &Linux, all: u64) -> Result<()> {
+    if !linux.net_devices.is_empty() && all & flag::NET == 0 {
+        return Err(Error::Spec(
+            "unable to move network devices without a private NET namespace".into(),
+        ));
+    }
+    let fits = |name: &str| {
+        let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0';
+        (1..=15).contains(&name.len()) && name != "." && name != ".." && !name.contains(odd)
+    };
+    let mut seen: Vec<&str> = Vec::new();
+    for (name, device) in &linux.net_devices {
+        let inside = if device.name.is_empty() { name } else { &device.name };
+        for name in [name, inside] {
+            if !fits(name) {
+                return Err(Error::Spec(format!("invalid network device name {name:?}")));
+            }
+        }
+        if seen.contains(&inside.as_str()) {
+            return Err(Error::Spec(format!("network device name {inside:?} is used twice")));
+        }
+        seen.push(inside);
+    }
+    Ok(())
 }
 
 const IPC_SYSCTLS: [&str; 8] = [

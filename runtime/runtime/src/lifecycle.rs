@@ -2,6 +2,7 @@
 
 use crate::error::{At, Error, Result};
 use crate::hooks;
+use crate::notify::Notify;
 use crate::record::{self, Home, Record};
 use oci::runtime::{State, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -48,16 +49,20 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
         }
         other => other.at(|| format!("open exec fifo {}", path.display()))?,
     };
-    // The name goes first: a runtime killed in between leaves a container that still waits, and
-    // whose deletion is that of a running one.
-    rustix::io::write(&fifo, b"0").at(|| "write exec fifo".into())?;
+    let notify = Notify::bind(&home)?;
+    // The name goes first: a runtime killed in between leaves a container that waits and counts as
+    // running; the other order could leave one that runs and counts as created.
     rustix::fs::unlink(&path).at(|| "remove exec fifo".into())?;
+    rustix::io::write(&fifo, b"0").at(|| "write exec fifo".into())?;
     let running = state(&record, Status::Running);
     if let Err(error) = hooks::run_all("poststart", &record.poststart, &running) {
         let _ = signal_init(&record, 9);
         return Err(error);
     }
-    Ok(())
+    match (notify, open_init(&record)) {
+        (Some(notify), Some(pidfd)) => notify.wait(record.pid, &pidfd),
+        _ => Ok(()),
+    }
 }
 
 /// A pidfd of the container's first process, checked against reuse of the pid.
@@ -167,6 +172,7 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<()> {
         }
     }
     destroy_now(&home, &record)
+        .map_err(|why| Error::Refused(format!("unable to destroy container: {why}")))
 }
 
 /// Ends what still runs, removes the cgroup, runs the hooks, removes the state.
@@ -201,7 +207,7 @@ pub(crate) fn destroy_now(home: &Home, record: &Record) -> Result<()> {
         }
         other => other?,
     }
-    let hooks = hooks::run_all("poststop", &record.poststop, &state(record, Status::Stopped));
+    let hooks = hooks::run_each("poststop", &record.poststop, &state(record, Status::Stopped));
     home.remove()?;
     hooks
 }

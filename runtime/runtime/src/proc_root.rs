@@ -1,9 +1,13 @@
-//! procfs without trust in the container's view of it: the host's, opened before anything of a
-//! container's is entered, walked without links or mounts (CVE-2025-52881). The only way this crate writes to procfs from inside a
-//! container's mount namespace.
+//! procfs without trust in anybody's view of it (CVE-2025-52881): a private instance that is mounted
+//! nowhere, so that nothing can be put over its files; where that is denied, a detached copy of
+//! `/proc`; else `/proc` itself, verified. Opened before anything of a container's is entered,
+//! walked without links and without crossing mounts. The only way this crate writes to procfs from
+//! inside a container's mount namespace.
 
 use crate::error::{At, Error, Result};
+use crate::tree;
 use rustix::fs::OFlags;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use std::os::fd::{AsFd, OwnedFd};
 
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -15,18 +19,21 @@ pub(crate) struct ProcRoot {
 }
 
 impl ProcRoot {
-    /// The host's procfs, opened before the caller enters anything of a container's. Values below
-    /// `sys` are those of the writer's namespaces, so a later child may write through it too.
+    /// Values below `sys` are those of the writer's namespaces, so a later child may write through
+    /// it too.
     ///
     /// # Errors
-    /// When `/proc` is no procfs.
-    pub(crate) fn host() -> Result<Self> {
+    /// When nothing better than `/proc` can be had, and that is no procfs.
+    pub(crate) fn open() -> Result<Self> {
+        if let Ok(dir) = private().or_else(|_| tree::copy_path("/proc", false))
+            && is_root_of_procfs(&dir)?
+        {
+            return Ok(Self { dir });
+        }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = rustix::fs::open("/proc", flags, rustix::fs::Mode::empty())
             .at(|| "open /proc".into())?;
-        let kind = rustix::fs::fstatfs(&dir).at(|| "statfs /proc".into())?.f_type as u64;
-        let inode = rustix::fs::fstat(&dir).at(|| "stat /proc".into())?.st_ino;
-        if kind == PROC_MAGIC && inode == 1 {
+        if is_root_of_procfs(&dir)? {
             Ok(Self { dir })
         } else {
             Err(Error::Refused("/proc is not the root of a procfs".into()))
@@ -55,4 +62,19 @@ impl ProcRoot {
         };
         attempt().at(|| format!("open /proc/{path}"))
     }
+}
+
+fn private() -> rustix::io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+fn is_root_of_procfs(dir: &OwnedFd) -> Result<bool> {
+    let kind = rustix::fs::fstatfs(dir).at(|| "statfs /proc".into())?.f_type as u64;
+    let inode = rustix::fs::fstat(dir).at(|| "stat /proc".into())?.st_ino;
+    Ok(kind == PROC_MAGIC && inode == 1)
 }

@@ -87,6 +87,9 @@ impl Last<'_> {
                 }
             }
         }
+        // The kernel forgets it whenever rights change. A filter may forbid asking again; then the
+        // end of the parent shows when `Ready` can't be said.
+        let _ = privilege::parent_death_signal(9);
         enter_folder(&self.process.cwd)?;
         self.program(late_filter && self.filter.is_some())
     }
@@ -204,7 +207,8 @@ fn home_of(uid: u32) -> String {
         if rustix::fs::fstat(&file)?.st_mode & 0o170_000 != 0o100_000 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let mut buffer = vec![0u8; 256 * 1024];
+        let size = rustix::fs::fstat(&file)?.st_size.clamp(0, 256 * 1024) as usize;
+        let mut buffer = vec![0u8; size];
         let got = rustix::io::read(&file, &mut buffer[..])?;
         Ok(String::from_utf8_lossy(&buffer[..got]).into_owned())
     };
@@ -317,11 +321,18 @@ fn scheduling(process: &Process) -> Result<()> {
     .at(|| "error setting scheduler".into())
 }
 
+/// Whether a security module has something to do, for which procfs is needed.
+pub(crate) fn is_labelled(process: &Process) -> bool {
+    let profile = process.apparmor_profile.as_str();
+    !process.selinux_label.is_empty() || !(profile.is_empty() || profile == "unconfined")
+}
+
 /// Has the security module label the program at its execve.
 ///
 /// # Errors
 /// As write(2) of the attribute.
-pub(crate) fn label(process: &Process, proc_root: &ProcRoot) -> Result<()> {
+pub(crate) fn label(process: &Process, proc_root: Option<&ProcRoot>) -> Result<()> {
+    let Some(proc_root) = proc_root.filter(|_| is_labelled(process)) else { return Ok(()) };
     if !process.selinux_label.is_empty() {
         proc_root.write("self/attr/exec", &process.selinux_label)?;
     }

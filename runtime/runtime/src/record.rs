@@ -38,9 +38,6 @@ pub struct Record {
     pub rootfs: PathBuf,
     /// Folders in the hierarchies.
     pub cgroup_paths: Cgroup,
-    /// Name of the systemd unit, when that driver made the cgroup.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub systemd_unit: String,
     /// Annotations of the configuration.
     pub annotations: BTreeMap<String, String>,
     /// Hooks that `start` runs.
@@ -49,9 +46,6 @@ pub struct Record {
     pub poststop: Vec<Hook>,
     /// Whether lacking rights on cgroups is no error.
     pub rootless: bool,
-    /// Folder below the resctrl mount that is ours to remove.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub resctrl: String,
     /// Whether the container shares somebody else's pid namespace, so that the end of its first
     /// process does not end the others.
     pub shared_pids: bool,
@@ -207,6 +201,11 @@ impl Home {
     /// The FIFO on which the set-up process waits for `start`.
     pub fn fifo(&self) -> PathBuf {
         self.path.join("exec.fifo")
+    }
+
+    /// The folder that holds the container's notification socket, when it has one.
+    pub fn notify(&self) -> PathBuf {
+        self.path.join("notify")
     }
 
     /// Removes the folder.

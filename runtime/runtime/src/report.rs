@@ -3,9 +3,11 @@
 use crate::error::{At, Error, Result};
 use crate::record::{Home, Record};
 use oci::runtime::Status;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// One container as `state` and `list` show it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -124,4 +126,49 @@ pub fn event_stats(root: &Path, id: &str) -> Result<String> {
     }
     let event = Event { kind: "stats", id, data: record.cgroup_paths.stats() };
     serde_json::to_string(&event).map_err(|e| Error::Spec(e.to_string()))
+}
+
+/// Tells of a container until it ends: figures at every interval, and each time that its memory
+/// runs out; one JSON line an event.
+///
+/// # Errors
+/// When there is no such container, it is stopped, or its memory can't be watched.
+pub fn follow_events(
+    root: &Path,
+    id: &str,
+    interval: Duration,
+    each: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let record = Home::open(root, id)?.load()?;
+    let stopped = || Error::Refused(format!("container with id {id} is not running"));
+    let pidfd = sys::clone::pidfd_open(record.pid).map_err(|_| stopped())?;
+    if !crate::record::is_alive(record.pid, record.start_time) {
+        return Err(stopped());
+    }
+    let mut oom = cgroup::OomWatch::begin(&record.cgroup_paths)?;
+    let mut next = Instant::now() + interval;
+    loop {
+        let left = next.saturating_duration_since(Instant::now());
+        let left =
+            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        if let Some(oom) = &oom {
+            fds.push(PollFd::from_borrowed_fd(oom.fd(), PollFlags::IN));
+        }
+        let polled = poll(&mut fds, Some(&left));
+        let ended = polled.is_ok() && !fds[0].revents().is_empty();
+        let told = polled.is_ok() && fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        drop(fds);
+        if told && oom.as_mut().is_some_and(cgroup::OomWatch::happened) {
+            let id = serde_json::Value::from(id);
+            each(&format!("{{\"type\":\"oom\",\"id\":{id}}}"));
+        }
+        if ended {
+            return Ok(());
+        }
+        if Instant::now() >= next {
+            each(&event_stats(root, id)?);
+            next += interval;
+        }
+    }
 }

@@ -3,8 +3,9 @@
 
 use crate::error::{At, Error, Result};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Longest error text that is passed on.
 const LIMIT: usize = 16 * 1024;
@@ -28,7 +29,11 @@ pub(crate) enum Message {
 
 /// One end.
 #[derive(Debug)]
-pub(crate) struct Channel(OwnedFd);
+pub(crate) struct Channel {
+    socket: OwnedFd,
+    /// Whether failures are no longer the other side's business.
+    muted: Cell<bool>,
+}
 
 /// Both ends.
 ///
@@ -42,7 +47,8 @@ pub(crate) fn pair() -> Result<(Channel, Channel)> {
         None,
     )
     .at(|| "socketpair".into())?;
-    Ok((Channel(a), Channel(b)))
+    let end = |socket| Channel { socket, muted: Cell::new(false) };
+    Ok((end(a), end(b)))
 }
 
 impl Channel {
@@ -53,6 +59,9 @@ impl Channel {
     pub(crate) fn say(&self, message: &Message) -> Result<()> {
         let text;
         let bytes: &[u8] = match message {
+            Message::Failed(_) if self.muted.get() => {
+                return Err(Error::Start("the runtime no longer listens".into()));
+            }
             Message::Failed(why) => {
                 let mut all = vec![b'E'];
                 all.extend_from_slice(&why.as_bytes()[..why.len().min(LIMIT)]);
@@ -62,13 +71,14 @@ impl Channel {
             Message::Mapped => b"M",
             Message::Hooks => b"H",
             Message::Listener(Some(fd)) => {
-                return sys::tty::send_fd(self.0.as_fd(), b"N", fd.as_fd()).at(|| "send".into());
+                return sys::tty::send_fd(self.socket.as_fd(), b"N", fd.as_fd())
+                    .at(|| "send".into());
             }
             Message::Listener(None) => b"N",
             Message::Ready => b"R",
             Message::Closed => return Ok(()),
         };
-        rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL).at(|| "send".into())?;
+        rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL).at(|| "send".into())?;
         Ok(())
     }
 
@@ -78,7 +88,7 @@ impl Channel {
     /// As recvmsg(2).
     pub(crate) fn hear(&self) -> Result<Message> {
         let mut buffer = vec![0u8; LIMIT + 1];
-        let (got, fd) = match sys::tty::recv_fd(self.0.as_fd(), &mut buffer) {
+        let (got, fd) = match sys::tty::recv_fd(self.socket.as_fd(), &mut buffer) {
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => (0, None),
             other => other.at(|| "receive".into())?,
         };
@@ -105,8 +115,13 @@ impl Channel {
         }
     }
 
-    /// The descriptor.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+    /// Whether `mute` was called.
+    pub(crate) fn is_muted(&self) -> bool {
+        self.muted.get()
+    }
+
+    /// From here on failures are not said: `start` has been answered, or is about to be.
+    pub(crate) fn mute(&self) {
+        self.muted.set(true);
     }
 }

@@ -19,6 +19,25 @@ pub(crate) fn write(folder: &Path, name: &str, value: &str) -> Result<(), Error>
     attempt().map_err(|source| Error::Write { value: value.into(), path: path.clone(), source })
 }
 
+/// Writes lines, each with one write(2), opening a file once for those that follow each other.
+pub(crate) fn write_lines(folder: &Path, lines: &[(&'static str, String)]) -> Result<(), Error> {
+    for group in lines.chunk_by(|a, b| a.0 == b.0) {
+        let path = folder.join(group[0].0);
+        let failed = |value: &str, errno: rustix::io::Errno| Error::Write {
+            value: value.into(),
+            path: path.clone(),
+            source: errno.into(),
+        };
+        let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| failed(&group[0].1, e))?;
+        for (_, value) in group {
+            rustix::io::retry_on_intr(|| rustix::io::write(&file, value.as_bytes()))
+                .map_err(|e| failed(value, e))?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads a whole file.
 pub(crate) fn read(folder: &Path, name: &str) -> Result<String, Error> {
     let path = folder.join(name);

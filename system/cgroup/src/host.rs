@@ -66,6 +66,13 @@ impl Host {
         Ok(host)
     }
 
+    /// The v2 folder that a process is in now, wherever it was moved since its start.
+    pub fn v2_of(&self, pid: i32) -> Option<PathBuf> {
+        let text = file::read(&Path::new("/proc").join(pid.to_string()), "cgroup").ok()?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+        Some(self.v2.as_ref()?.mount.join(path.trim_start_matches('/')))
+    }
+
     /// Whether v2 alone is in use.
     pub fn is_unified(&self) -> bool {
         self.v1.is_empty()

@@ -7,6 +7,7 @@
 mod devices;
 mod file;
 mod host;
+mod oom;
 mod stats;
 mod tree;
 mod v1;
@@ -14,6 +15,7 @@ mod v2;
 
 pub use devices::{DeviceList, UnsupportedRule};
 pub use host::{Hierarchy, Host};
+pub use oom::OomWatch;
 pub use stats::Stats;
 pub use tree::Cgroup;
 

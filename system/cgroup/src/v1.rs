@@ -104,7 +104,7 @@ fn apply_devices(folder: &Path, resources: &Resources) -> Result<(), Error> {
     {
         return Ok(());
     }
-    list.v1_lines().iter().try_for_each(|(name, line)| file::write(folder, name, line))
+    file::write_lines(folder, &list.v1_lines())
 }
 
 fn apply_memory(writer: &Writer, memory: &Memory) -> Result<(), Error> {

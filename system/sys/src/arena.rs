@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 /// How much is taken from the kernel at once, its pages all at once too: one call instead of a
 /// fault for each.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 128 << 10;
 
 /// The allocator. It holds no lock, and so must only serve programs of one thread.
 #[derive(Debug)]

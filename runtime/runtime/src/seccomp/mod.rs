@@ -87,31 +87,30 @@ const X32_BIT: u32 = 0x4000_0000;
 const ENOSYS: u32 = 0x0005_0026;
 const KILL_THREAD: u32 = 0;
 
-/// A column of the table, the audit number and the bit that its calls carry.
+/// A column of the table and the audit number.
 struct Abi {
     column: usize,
     audit: u32,
-    bit: u32,
 }
 
 #[cfg(target_arch = "x86_64")]
 fn abis(names: &[String]) -> Vec<Abi> {
     let has = |name: &str| names.iter().any(|n| n == name);
-    let mut abis = vec![Abi { column: 0, audit: 0xc000_003e, bit: 0 }];
+    let mut abis = vec![Abi { column: 0, audit: 0xc000_003e }];
     if has("SCMP_ARCH_X32") {
-        abis.push(Abi { column: 2, audit: 0xc000_003e, bit: X32_BIT });
+        abis.push(Abi { column: 2, audit: 0xc000_003e });
     }
     if has("SCMP_ARCH_X86") {
-        abis.push(Abi { column: 1, audit: 0x4000_0003, bit: 0 });
+        abis.push(Abi { column: 1, audit: 0x4000_0003 });
     }
     abis
 }
 
 #[cfg(target_arch = "aarch64")]
 fn abis(names: &[String]) -> Vec<Abi> {
-    let mut abis = vec![Abi { column: 3, audit: 0xc000_00b7, bit: 0 }];
+    let mut abis = vec![Abi { column: 3, audit: 0xc000_00b7 }];
     if names.iter().any(|n| n == "SCMP_ARCH_ARM") {
-        abis.push(Abi { column: 4, audit: 0x4000_0028, bit: 0 });
+        abis.push(Abi { column: 4, audit: 0x4000_0028 });
     }
     abis
 }
@@ -186,6 +185,10 @@ pub fn compile(seccomp: &Seccomp) -> Result<Filter, Invalid> {
         let audit = abis[at].audit;
         let same = abis[at..].iter().take_while(|abi| abi.audit == audit).count();
         let mut block = vec![load(0)];
+        if same > 1 {
+            // One tree serves x86_64 and x32: below 512 a number means the same call in both.
+            block.push(BpfInsn { code: AND, jt: 0, jf: 0, k: !X32_BIT });
+        }
         block.append(&mut arch_tree(seccomp, &abis[at..at + same], default)?);
         program.push(jump(JEQ, audit, 1, 0));
         program.push(jump_always(block.len()));
@@ -212,7 +215,7 @@ fn decisions(
             else {
                 continue;
             };
-            let number = number as u32 | abi.bit;
+            let number = number as u32;
             if rule.args.is_empty() {
                 // A rule without conditions outweighs those with; the first of them stands.
                 let slot = map.entry(number).or_insert(Decision::Always(action));
@@ -230,7 +233,10 @@ fn decisions(
     Ok(map)
 }
 
-/// The tree of one audit architecture: its calls, and on x86_64 those with the x32 bit.
+/// First number of the calls that are x32's alone.
+const X32_ONLY: u32 = 512;
+
+/// The tree of one audit architecture: its calls, and on x86_64 those of x32, without their bit.
 fn arch_tree(seccomp: &Seccomp, abis: &[Abi], default: u32) -> Result<Vec<BpfInsn>, Invalid> {
     let permissive = matches!(
         seccomp.default_action,
@@ -243,8 +249,13 @@ fn arch_tree(seccomp: &Seccomp, abis: &[Abi], default: u32) -> Result<Vec<BpfIns
         }
     };
     for abi in abis {
-        let map = decisions(&seccomp.syscalls, abi, default)?;
-        let mut next = abi.bit;
+        let mut map = decisions(&seccomp.syscalls, abi, default)?;
+        let mut next = 0;
+        if abi.audit == abis[0].audit && abi.column != abis[0].column {
+            map.retain(|number, _| *number >= X32_ONLY);
+            next = X32_ONLY;
+        }
+        let first = next;
         push(next, Decision::Always(default));
         for (number, decision) in map {
             if number > next {
@@ -253,7 +264,7 @@ fn arch_tree(seccomp: &Seccomp, abis: &[Abi], default: u32) -> Result<Vec<BpfIns
             push(number, decision);
             next = number + 1;
         }
-        if next == abi.bit {
+        if next == first {
             continue;
         }
         // Calls newer than any that the profile names do not exist for its container, so that a
@@ -264,22 +275,110 @@ fn arch_tree(seccomp: &Seccomp, abis: &[Abi], default: u32) -> Result<Vec<BpfIns
         // x32 was not asked for: its calls are those of a foreign architecture.
         push(X32_BIT, Decision::Always(KILL_THREAD));
     }
-    Ok(tree(&ranges, default))
+    let mut part = tree(&ranges, default);
+    part.close();
+    Ok(part.code)
 }
 
-fn tree(ranges: &[(u32, Decision)], default: u32) -> Vec<BpfInsn> {
+/// Code whose jumps to an answer are still open: place, whether it is the jump of "true", answer.
+/// Answers are appended once for all of them, which halves a tree.
+#[derive(Default)]
+struct Part {
+    code: Vec<BpfInsn>,
+    open: Vec<(usize, bool, u32)>,
+}
+
+/// A jump reaches 255 instructions; what would grow beyond this gets its answers before.
+const REACH: usize = 230;
+
+impl Part {
+    /// Most instructions that it has once closed.
+    fn size(&self) -> usize {
+        self.code.len() + self.open.len()
+    }
+
+    fn close(&mut self) {
+        let mut answers: Vec<(u32, usize)> = Vec::new();
+        for (at, when, verdict) in std::mem::take(&mut self.open) {
+            let known = answers.iter().find(|(v, _)| *v == verdict).map(|(_, place)| *place);
+            let place = known.unwrap_or_else(|| {
+                self.code.push(ret(verdict));
+                answers.push((verdict, self.code.len() - 1));
+                self.code.len() - 1
+            });
+            let distance = (place - at - 1) as u8;
+            if when {
+                self.code[at].jt = distance;
+            } else {
+                self.code[at].jf = distance;
+            }
+        }
+    }
+
+    /// Answers the first instruction's jump right behind it: the others are far or closed.
+    fn close_far(&mut self) {
+        let (near, far): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.open).into_iter().partition(|(at, _, _)| *at == 0);
+        self.open = far;
+        if !self.open.is_empty() {
+            self.close();
+        }
+        for (_, when, verdict) in near {
+            self.code.insert(1, ret(verdict));
+            let first = &mut self.code[0];
+            (first.jt, first.jf) = if when { (0, first.jf + 1) } else { (first.jt + 1, 0) };
+        }
+    }
+
+    fn append(&mut self, mut other: Self) {
+        let shift = self.code.len();
+        self.code.append(&mut other.code);
+        self.open.extend(other.open.iter().map(|(at, when, v)| (at + shift, *when, *v)));
+    }
+}
+
+fn tree(ranges: &[(u32, Decision)], default: u32) -> Part {
     if let [(_, decision)] = ranges {
-        return leaf(decision, default);
+        return Part { code: leaf(decision, default), open: Vec::new() };
     }
     let middle = ranges.len() / 2;
-    let (left, mut right) = (tree(&ranges[..middle], default), tree(&ranges[middle..], default));
-    let mut code = match u8::try_from(left.len()) {
-        Ok(length) => vec![jump(JGE, ranges[middle].0, length, 0)],
-        Err(_) => vec![jump(JGE, ranges[middle].0, 0, 1), jump_always(left.len())],
+    let (below, above) = ranges.split_at(middle);
+    let answer = |side: &[(u32, Decision)]| match side {
+        [(_, Decision::Always(verdict))] => Some(*verdict),
+        _ => None,
     };
-    code.extend(left);
-    code.append(&mut right);
-    code
+    let mut part = Part { code: vec![jump(JGE, above[0].0, 0, 0)], open: Vec::new() };
+    match (answer(below), answer(above)) {
+        (Some(left), Some(right)) => part.open = vec![(0, true, right), (0, false, left)],
+        (Some(left), None) => {
+            part.open.push((0, false, left));
+            part.append(tree(above, default));
+        }
+        (None, Some(right)) => {
+            part.open.push((0, true, right));
+            part.append(tree(below, default));
+        }
+        (None, None) => {
+            let (mut left, mut right) = (tree(below, default), tree(above, default));
+            if left.size() + right.size() > REACH {
+                left.close();
+                right.close();
+            }
+            match u8::try_from(left.code.len()) {
+                Ok(length) => part.code[0].jt = length,
+                Err(_) => {
+                    part.code[0].jf = 1;
+                    part.code.push(jump_always(left.code.len()));
+                }
+            }
+            part.append(left);
+            part.append(right);
+        }
+    }
+    if part.size() > REACH {
+        part.close_far();
+    }
+    part
 }
 
 fn leaf(decision: &Decision, default: u32) -> Vec<BpfInsn> {

@@ -94,6 +94,12 @@ pub(super) fn numbers(name: &str) -> Option<&'static [i16; 5]> {
     None
 }
 
+/// Every name, for tests.
+#[cfg(test)]
+pub(super) fn all() -> impl Iterator<Item = &'static str> {
+    NAMES.split_whitespace()
+}
+
 #[rustfmt::skip]
 static NUMBERS: [[i16; 5]; 477] = [
     [-1,140,-1,-1,140], [-1,142,-1,-1,142], [156,149,156,-1,149], [43,-1,43,202,285], [288,364,288,242,366],

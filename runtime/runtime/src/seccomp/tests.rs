@@ -96,6 +96,28 @@ fn an_unconditional_rule_outweighs_conditions() {
     assert_eq!(run(&compile(&seccomp).unwrap().program, X86_64, 0, [1; 6]), ALLOW);
 }
 
+#[test]
+fn a_long_profile_of_many_answers_stays_right() {
+    let names: Vec<&str> = tables::all().collect();
+    let rules = names.iter().enumerate().map(|(at, name)| SeccompRule {
+        errno_ret: Some(at as u32 % 300),
+        ..rule(&[name], SeccompAction::Errno, vec![])
+    });
+    let rules: Vec<SeccompRule> = rules.collect();
+    let mut seccomp = profile(rules.clone());
+    seccomp.architectures = vec!["SCMP_ARCH_X86".into(), "SCMP_ARCH_X32".into()];
+    let program = compile(&seccomp).unwrap().program;
+    for rule in &rules {
+        let numbers = tables::numbers(&rule.names[0]).unwrap();
+        let expected = verdict(rule.action, rule.errno_ret).unwrap();
+        for (column, arch, bit) in [(0, X86_64, 0), (2, X86_64, X32_BIT), (1, I386, 0)] {
+            if let Ok(number) = u32::try_from(numbers[column]) {
+                assert_eq!(run(&program, arch, number | bit, [0; 6]), expected, "{:?}", rule.names);
+            }
+        }
+    }
+}
+
 fn any_arg() -> impl Strategy<Value = SeccompArg> {
     let ops = [
         SeccompOperator::NotEqual,

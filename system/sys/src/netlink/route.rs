@@ -99,6 +99,8 @@ pub struct LinkChange<'a> {
     pub hairpin: Option<bool>,
     /// A new name; with `LinkRef::Index` only.
     pub rename: Option<&'a str>,
+    /// The namespace it moves to.
+    pub netns: Option<BorrowedFd<'a>>,
 }
 
 /// A route to make.
@@ -233,6 +235,9 @@ pub fn set_link(batch: &mut Batch, link: LinkRef<'_>, change: &LinkChange<'_>) {
     }
     if let Some(name) = change.rename {
         message = message.text(IFLA_IFNAME, name);
+    }
+    if let Some(netns) = change.netns {
+        message = message.u32(IFLA_NET_NS_FD, netns.as_raw_fd() as u32);
     }
     if let Some(master) = change.master {
         message = message.u32(IFLA_MASTER, master);
