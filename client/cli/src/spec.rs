@@ -128,6 +128,8 @@ pub struct Flag {
     pub api: &'static str,
     /// Kept out of help and completion.
     pub hidden: bool,
+    /// What to use in its place, told when it is used; empty for most.
+    pub deprecated: &'static str,
     /// The flag under whose name its values are kept, when this is an alias.
     pub alias_of: &'static str,
 }
@@ -213,7 +215,17 @@ impl Flag {
         shown: &'static str,
         help: &'static str,
     ) -> Self {
-        Self { long, short, kind, shown, help, api: "", hidden: false, alias_of: "" }
+        Self {
+            long,
+            short,
+            kind,
+            shown,
+            help,
+            api: "",
+            hidden: false,
+            deprecated: "",
+            alias_of: "",
+        }
     }
 
     /// The same, known to the daemon since an API version.
@@ -225,6 +237,12 @@ impl Flag {
     /// The same, kept out of help.
     pub const fn hide(mut self) -> Self {
         self.hidden = true;
+        self
+    }
+
+    /// The same, with what to use in its place.
+    pub const fn instead(mut self, what: &'static str) -> Self {
+        self.deprecated = what;
         self
     }
 

@@ -40,6 +40,13 @@ fn run(program: &str, argv: &[String]) -> Result<()> {
     };
     let flags = globals.matches;
     let words = globals.rest;
+    if !matches!(
+        flags.text("log-level"),
+        "debug" | "info" | "warn" | "warning" | "error" | "fatal" | "panic" | "trace"
+    ) {
+        let level = flags.text("log-level");
+        return Err(CliError::new(format!("Unable to parse logging level: {level}")));
+    }
     if flags.on("version") {
         let version = env!("CARGO_PKG_VERSION");
         write_out(format!("Ferry version {version}, build {}\n", commands::BUILD).as_bytes());
@@ -148,6 +155,9 @@ fn in_runtime<F: Future<Output = Result<()>>>(work: F) -> Result<()> {
 }
 
 fn carry_out(program: &str, flags: Matches, matches: Matches, op: Op) -> Result<()> {
+    for note in &matches.notes {
+        write_out(format!("{note}\n").as_bytes());
+    }
     let config = load_config(&flags);
     let session = Session::new(program.to_owned(), flags, matches, config);
     let passes_on = matches!(op, Op::Run | Op::Start | Op::Attach | Op::Exec | Op::DialStdio);

@@ -18,6 +18,8 @@ pub struct Matches {
     values: Vec<(usize, Value)>,
     /// What is no flag.
     pub args: Vec<String>,
+    /// What is to be told about flags that were used.
+    pub notes: Vec<String>,
 }
 
 /// Why a command line is not understood, or what else it asks for.
@@ -135,7 +137,7 @@ fn read_flags(
 
 impl Matches {
     fn new(path: Vec<&'static str>, command: &'static Command) -> Self {
-        Self { path, command, values: Vec::new(), args: Vec::new() }
+        Self { path, command, values: Vec::new(), args: Vec::new(), notes: Vec::new() }
     }
 
     fn wrong(&self, message: String) -> Refusal {
@@ -210,6 +212,11 @@ impl Matches {
         let before = self.values.iter().filter(|(i, _)| *i == index).count();
         match values::check(flag.kind, text, before) {
             Ok(found) => {
+                if !flag.deprecated.is_empty() {
+                    let text =
+                        format!("Flag --{} has been deprecated, {}", flag.long, flag.deprecated);
+                    self.notes.push(text);
+                }
                 let index = match flag.alias_of {
                     "" => index,
                     of => self.command.flag(of).map_or(index, |(i, _)| i),

@@ -64,7 +64,9 @@ pub(super) async fn remove(s: &Session) -> Result<()> {
     if failed {
         return Err(CliError::new(errors.join("\n")));
     }
-    s.tell(&errors.join("\n"));
+    for error in errors {
+        s.tell(&error);
+    }
     Ok(())
 }
 
@@ -189,7 +191,10 @@ pub(super) async fn port(s: &Session) -> Result<()> {
             }
             Ok(())
         }
-        None => Err(CliError::new(format!("no public port '{key}' published for {}", m.arg(0)))),
+        None => Err(CliError::new(format!(
+            "Error: No public port '{wanted}' published for {}",
+            m.arg(0)
+        ))),
     }
 }
 

@@ -159,7 +159,7 @@ pub(super) async fn create(s: &Session) -> Result<()> {
             }
             _ => {
                 return Err(CliError::new(format!(
-                    "unable to create docker endpoint config: {key}: unrecognized config key"
+                    "unable to create docker endpoint config: unrecognized config key: {key}"
                 )));
             }
         }

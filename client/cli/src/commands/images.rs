@@ -54,6 +54,9 @@ pub(super) fn check_name(name: &str) -> std::result::Result<(), String> {
             "invalid reference format: repository name ({full}) must be lowercase"
         ));
     }
+    if path.contains(':') {
+        return Err(wrong());
+    }
     let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
     let good = |part: &&str| {
         let edge = |c: Option<&u8>| c.is_some_and(u8::is_ascii_alphanumeric);
@@ -154,7 +157,9 @@ pub(super) async fn remove(s: &Session) -> Result<()> {
         return Ok(());
     }
     if force && !fatal {
-        s.tell(&errors.join("\n"));
+        for error in errors {
+            s.tell(&error);
+        }
         return Ok(());
     }
     Err(CliError::new(errors.join("\n")))
@@ -218,6 +223,18 @@ async fn write_archive(s: &Session, path: &str, query: &Query, what: &str) -> Re
         ));
     }
     if !output.is_empty() {
+        if let Ok(found) = std::fs::metadata(output) {
+            use std::os::unix::fs::FileTypeExt;
+            let wrong = match found.file_type() {
+                kind if kind.is_dir() => Some("directory"),
+                kind if kind.is_char_device() => Some("character device file"),
+                kind if kind.is_block_device() => Some("block device file"),
+                _ => None,
+            };
+            if let Some(kind) = wrong {
+                return Err(CliError::new(format!("failed to {what}: cannot write to a {kind}")));
+            }
+        }
         let folder = match output.rsplit_once('/') {
             Some(("", _)) => "/",
             Some((folder, _)) => folder,
@@ -262,6 +279,9 @@ pub(super) async fn export(s: &Session) -> Result<()> {
 pub(super) async fn import(s: &Session) -> Result<()> {
     let m = &s.matches;
     let source = m.arg(0);
+    if !m.arg(1).is_empty() {
+        check_name(m.arg(1)).map_err(CliError::new)?;
+    }
     let is_url = source.starts_with("http://") || source.starts_with("https://");
     let (repository, tag) = match m.arg(1).rsplit_once(':') {
         Some((r, t)) if !t.contains('/') => (r, t),

@@ -6,7 +6,8 @@ use crate::plugin;
 use crate::session::{Session, target, write_out};
 use crate::show::inspect::parse;
 use crate::show::units::bytes_size;
-use engine_api::{SystemInfo, Value};
+use engine_api::view::{Fields, View};
+use engine_api::{Shown, SystemInfo, Value};
 use engine_client::{ClientError, Payload, Query};
 use std::fmt::Write as _;
 
@@ -42,36 +43,73 @@ pub(super) async fn info(s: &Session) -> Result<()> {
         }
         return Ok(());
     }
-    let template = if format == "json" { "{{json .}}" } else { format };
-    let template = parse(template)?;
-    let text = if format == "json" || info.is_none() {
-        let value: Value = engine_api::json::parse(&raw).unwrap_or_default();
-        match format {
-            "json" => with_client(s, value)?,
-            _ => template
-                .execute(&SystemInfo::default())
-                .map_err(|e| CliError::new(e.to_string()))?,
-        }
+    let text = if format == "json" {
+        with_client(s, engine_api::json::parse(&raw).unwrap_or_default())?
     } else {
-        let info = info.unwrap_or_default();
-        template.execute(&info).map_err(|e| CliError::new(e.to_string()))?
+        let template = parse(format)?;
+        let both = Both { info: info.unwrap_or_default(), client: client_info(s)? };
+        template.execute(&both).map_err(|e| {
+            write_out(b"\n");
+            CliError::new(e.to_string())
+        })?
     };
     write_out(format!("{text}\n").as_bytes());
     problem.map_or(Ok(()), Err)
 }
 
-/// The daemon's members, then what this program says of itself.
-fn with_client(s: &Session, value: Value) -> Result<String> {
-    let Value::Object(mut members) = value else { return Ok(value.to_string()) };
+/// The daemon's part and this program's, as templates see them.
+struct Both {
+    info: SystemInfo,
+    client: Value,
+}
+
+impl View for Both {
+    fn view(&self) -> Shown<'_> {
+        Shown::Struct(self)
+    }
+}
+
+impl Fields for Both {
+    fn type_name(&self) -> &'static str {
+        "system.dockerInfo"
+    }
+    fn field(&self, name: &str) -> Option<Shown<'_>> {
+        match (name, self.info.view()) {
+            ("ClientInfo", _) => Some(Shown::Json(&self.client)),
+            (name, Shown::Struct(info)) => info.field(name),
+            _ => None,
+        }
+    }
+    fn fields(&self) -> Vec<(&'static str, Shown<'_>)> {
+        match self.info.view() {
+            Shown::Struct(info) => info.fields(),
+            _ => Vec::new(),
+        }
+    }
+    fn json(&self) -> Value {
+        match self.info.view() {
+            Shown::Struct(info) => info.json(),
+            _ => Value::Null,
+        }
+    }
+}
+
+/// What this program says of itself.
+fn client_info(s: &Session) -> Result<Value> {
     let text = |t: &str| Value::String(t.to_owned());
-    let client = vec![
+    Ok(Value::Object(vec![
         ("Debug".to_owned(), Value::Bool(s.globals.on("debug"))),
         ("Version".to_owned(), text(env!("CARGO_PKG_VERSION"))),
         ("GitCommit".to_owned(), text(BUILD)),
         ("Os".to_owned(), text(std::env::consts::OS)),
         ("Context".to_owned(), text(&target(&s.globals, &s.config)?.context)),
-    ];
-    members.push(("ClientInfo".to_owned(), Value::Object(client)));
+    ]))
+}
+
+/// The daemon's members, then what this program says of itself.
+fn with_client(s: &Session, value: Value) -> Result<String> {
+    let Value::Object(mut members) = value else { return Ok(value.to_string()) };
+    members.push(("ClientInfo".to_owned(), client_info(s)?));
     Ok(Value::Object(members).to_string())
 }
 
@@ -122,6 +160,15 @@ fn server_part(out: &mut String, info: &SystemInfo) {
         row(" Authorization", &list(&info.plugins.authorization));
     }
     row(" Log", &list(&info.plugins.log));
+    if !info.cdi_spec_dirs.is_empty() {
+        let _ = writeln!(out, " CDI spec directories:");
+        for folder in &info.cdi_spec_dirs {
+            let _ = writeln!(out, "  {folder}");
+        }
+    }
+    let mut row = |name: &str, text: &str| {
+        let _ = writeln!(out, " {name}: {text}");
+    };
     row("Swarm", &info.swarm.local_node_state);
     let mut runtimes: Vec<&str> = info.runtimes.keys().map(String::as_str).collect();
     runtimes.sort_unstable();
@@ -191,7 +238,7 @@ fn host_part(out: &mut String, info: &SystemInfo) {
         let _ = writeln!(out, "  {cidr}");
     }
     let _ = writeln!(out, " Live Restore Enabled: {}", info.live_restore_enabled);
-    if let Some(firewall) = &info.firewall_backend {
+    if let Some(firewall) = info.firewall_backend.as_ref().filter(|f| f.driver != "iptables") {
         let _ = writeln!(out, " Firewall Backend: {}", firewall.driver);
     }
     out.push('\n');

@@ -105,7 +105,13 @@ async fn find(s: &Session, name: &str, kind: &str) -> Result<Found> {
             _ => one::<Value>(s, &format!("/volumes/{name}"), &Query::new()).await,
         };
         match found {
-            Ok(found) => return Ok(found),
+            Ok(found) => {
+                if index > 0 && s.matches.on("size") {
+                    let kind = ["container", "image", "network", "volume"][index];
+                    s.tell(&format!("WARNING: --size ignored for {kind}"));
+                }
+                return Ok(found);
+            }
             Err(error) if error.is_not_found() && kind.is_empty() => {}
             Err(error) => return Err(error.into()),
         }

@@ -79,7 +79,7 @@ async fn make(s: &Session, mut request: ContainerCreateRequest) -> Result<String
         client.bytes("POST", "/containers/create", &query, Payload::of(&request)).await
     };
     let body = match create().await {
-        Err(error) if error.is_not_found() && pull == "missing" && names_image(&error, &image) => {
+        Err(error) if error.is_not_found() && pull == "missing" && lacks_image(&error) => {
             if !quiet {
                 s.tell(&format!("Unable to find image '{image}' locally"));
             }
@@ -103,8 +103,10 @@ async fn make(s: &Session, mut request: ContainerCreateRequest) -> Result<String
     Ok(made.id)
 }
 
-fn names_image(error: &ClientError, _image: &str) -> bool {
-    error.to_string().contains("No such image")
+/// Whether the daemon lacks the image, or has it for other platforms only.
+fn lacks_image(error: &ClientError) -> bool {
+    let text = error.to_string();
+    text.contains("No such image") || text.contains("was found but its platform")
 }
 
 /// The image's name as users see it, with its tag.

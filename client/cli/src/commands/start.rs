@@ -120,14 +120,14 @@ pub(super) async fn attach(s: &Session) -> Result<()> {
     let m = &s.matches;
     let container = inspect(s, m.arg(0)).await?;
     if !container.state.running {
-        return Err(CliError::new("cannot attach to a stopped container, start it first"));
+        return Err(CliError::new("You cannot attach to a stopped container, start it first"));
     }
     if container.state.paused {
-        return Err(CliError::new("cannot attach to a paused container, unpause it first"));
+        return Err(CliError::new("You cannot attach to a paused container, unpause it first"));
     }
     if container.state.restarting {
         return Err(CliError::new(
-            "cannot attach to a restarting container, wait until it is running",
+            "You cannot attach to a restarting container, wait until it is running",
         ));
     }
     let tty = container.config.tty;

@@ -43,7 +43,7 @@ fn go_arch() -> &'static str {
 
 impl Fields for Client {
     fn type_name(&self) -> &'static str {
-        "command.clientVersion"
+        "system.clientVersion"
     }
     fn field(&self, name: &str) -> Option<Shown<'_>> {
         let found = self.cells().into_iter().find(|(n, ..)| *n == name);
@@ -66,7 +66,7 @@ struct Both {
 
 impl Fields for Both {
     fn type_name(&self) -> &'static str {
-        "command.versionInfo"
+        "system.versionInfo"
     }
     fn field(&self, name: &str) -> Option<Shown<'_>> {
         match name {
@@ -114,9 +114,7 @@ pub(super) async fn version(s: &Session) -> Result<()> {
     };
     let both = Both { client: Client { context, api }, server };
     let text = match (template, format) {
-        (Some(template), _) => {
-            template.execute(&both).map_err(|e| CliError::new(e.to_string()))? + "\n"
-        }
+        (Some(template), _) => template.execute(&both).map_err(named)? + "\n",
         (None, "json") => {
             let mut encoder = Encoder::new(ApiVersion::MAX);
             encoder.value(&both.json());
@@ -126,6 +124,13 @@ pub(super) async fn version(s: &Session) -> Result<()> {
     };
     write_out(text.as_bytes());
     problem.map_or(Ok(()), Err)
+}
+
+/// The error of a template, which is called `version` here.
+fn named(error: crate::template::TemplateError) -> CliError {
+    write_out(b"\n");
+    let text = error.to_string().replacen("template: :", "template: version:", 1);
+    CliError::new(text.replacen("executing \"\"", "executing \"version\"", 1))
 }
 
 fn plain(both: &Both) -> String {

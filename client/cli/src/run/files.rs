@@ -8,7 +8,7 @@ pub fn environment(files: &[&str], flags: &[&str]) -> Result<Vec<String>, String
     let mut found = Vec::new();
     for file in files {
         for line in lines(file)? {
-            match entry(&line)? {
+            match entry(&line).map_err(|why| format!("invalid env file ({file}): {why}"))? {
                 (_, Some(_)) => found.push(line.clone()),
                 (name, None) => {
                     if let Ok(value) = std::env::var(name) {
@@ -36,7 +36,7 @@ pub fn labels(files: &[&str], flags: &[&str]) -> Result<BTreeMap<String, String>
     };
     for file in files {
         for line in lines(file)? {
-            entry(&line)?;
+            entry(&line).map_err(|why| format!("invalid label file ({file}): {why}"))?;
             add(&line);
         }
     }

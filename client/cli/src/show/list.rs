@@ -81,6 +81,19 @@ impl Fields for Headings {
     fn fields(&self) -> Vec<(&'static str, Shown<'_>)> {
         Vec::new()
     }
+    fn method(
+        &self,
+        name: &str,
+        args: &[Shown<'_>],
+    ) -> Option<std::result::Result<Shown<'_>, String>> {
+        match (name, args) {
+            ("Label", [Shown::Text(key)]) => {
+                let last = key.rsplit('.').next().unwrap_or_default().replace(['-', '_'], " ");
+                Some(Ok(Shown::Text(Cow::Owned(last))))
+            }
+            _ => None,
+        }
+    }
     fn json(&self) -> Value {
         Value::Object(Vec::new())
     }

@@ -237,7 +237,7 @@ pub(crate) fn history(item: &ImageHistoryItem, full: bool, human: bool) -> Row {
     };
     let size = if human { human_size_3(item.size as f64) } else { item.size.to_string() };
     Row {
-        kind: "*formatter.historyContext",
+        kind: "*image.historyContext",
         cells: vec![
             text("Comment", item.comment.clone()),
             text("CreatedAt", stamp),
@@ -268,7 +268,7 @@ pub(crate) fn network(n: &NetworkInspect, full: bool) -> Row {
     let id = if full { n.id.clone() } else { short_id(&n.id) };
     let labels = n.labels.clone().unwrap_or_default();
     Row {
-        kind: "*formatter.networkContext",
+        kind: "*network.networkContext",
         cells: vec![
             text("CreatedAt", n.created.rfc3339().replace('T', " ").replace('Z', " +0000 UTC")),
             text("Driver", n.driver.clone()),

@@ -221,7 +221,7 @@ pub(super) const RENAME: Command = Command::new(
 
 const STOP_FLAGS: &[Flag] = &[
     text("signal", 's', "Signal that asks to stop").since("1.42"),
-    int("time", '\0', "").alias("timeout"),
+    int("time", '\0', "").alias("timeout").instead("use --timeout instead"),
     int("timeout", 't', "Seconds to wait before killing"),
 ];
 
