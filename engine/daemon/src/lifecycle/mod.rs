@@ -1,0 +1,12 @@
+//! Containers' lives. [`machine`] decides, [`container`] drives it, the other modules
+//! are the effects. Only this module drives tasks.
+
+pub mod container;
+pub mod machine;
+mod network;
+pub mod restart;
+mod specs;
+mod start;
+mod teardown;
+
+pub use container::{Container, Deps};

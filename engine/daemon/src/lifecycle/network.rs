@@ -1,0 +1,182 @@
+//! A container's sandbox and endpoints, asked of the network crate's own thread, and
+//! the files in `/etc` that follow from them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use engine_api::{EndpointSettings, HostConfig};
+use network::{EndpointSpec, Netns, Networks, PortSpec, Protocol, SandboxKind};
+use plan::NamespaceChoice;
+use tokio::sync::oneshot;
+
+use super::container::{Container, network_attributes};
+use super::start::Failure;
+use crate::records::Spec;
+
+/// What a start needs of the network.
+#[derive(Debug, Default)]
+pub(super) struct Joined {
+    /// The namespace for the spec.
+    pub choice: NamespaceChoice,
+    /// The container's own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// A network other than the default bridge was joined.
+    pub custom: bool,
+}
+
+/// The networks that a container has an endpoint on: id, name, driver.
+pub(super) fn joined(container: &Container) -> Vec<(String, String, String)> {
+    let reader = &container.deps().networks;
+    let endpoints = reader.of_container(&container.id);
+    let driver = |name: &str| reader.find(name).map_or_else(|_| String::new(), |n| n.driver.clone());
+    endpoints.iter().map(|e| (e.network.to_string(), e.network_name.clone(), driver(e.network.as_str()))).collect()
+}
+
+/// Runs `job` on the network thread.
+pub(super) async fn on_thread<T: Send + 'static>(
+    container: &Container,
+    job: impl FnOnce(&mut Networks) -> network::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    let (done, result) = oneshot::channel();
+    container.deps().network.submit(move |networks| {
+        let _ = done.send(job(networks));
+    });
+    match result.await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(e)) => Err(Failure::network(&e)),
+        Err(_) => Err(Failure::new(500, "the network thread has ended")),
+    }
+}
+
+/// The sandbox of `spec` with all its endpoints.
+pub(super) async fn join(container: &Container, spec: &Spec) -> Result<Joined, Failure> {
+    let mode = spec.host.network_mode.as_str();
+    let kind = match mode {
+        "host" => SandboxKind::Host,
+        _ => match mode.strip_prefix("container:") {
+            Some(other) => SandboxKind::Container(other_running(container, other)?),
+            None => SandboxKind::Own,
+        },
+    };
+    let connects = matches!(kind, SandboxKind::Own | SandboxKind::Host) && !spec.config.network_disabled;
+    let wanted = if connects { wanted(spec)? } else { Vec::new() };
+    let id = spec.id.clone();
+    let (sandbox, endpoints) = on_thread(container, move |networks| {
+        let sandbox = networks.sandbox(&id, kind)?;
+        let connect = |networks: &mut Networks| {
+            wanted.iter().map(|(network, spec)| networks.connect(&id, network, spec)).collect::<network::Result<Vec<_>>>()
+        };
+        match connect(networks) {
+            Ok(endpoints) => Ok((sandbox, endpoints)),
+            Err(e) => {
+                // The first error tells what happened; what was made goes with the sandbox.
+                let _ = networks.release(&id);
+                Err(e)
+            }
+        }
+    })
+    .await?;
+    for (network, name, driver) in joined(container) {
+        container.events().publish("network", "connect", &network, network_attributes(&container.id, &name, &driver));
+    }
+    let choice = match sandbox.netns {
+        Netns::Path(path) => NamespaceChoice::Path(path.to_string_lossy().into_owned()),
+        Netns::Host => NamespaceChoice::Host,
+        Netns::New => NamespaceChoice::New,
+    };
+    let v4 = endpoints.iter().filter_map(|e| e.ipv4.map(|(a, _)| IpAddr::from(a)));
+    let v6 = endpoints.iter().filter_map(|e| e.ipv6.map(|(a, _)| IpAddr::from(a)));
+    let custom = endpoints.iter().any(|e| !matches!(e.network_name.as_str(), "bridge" | "host" | "none"));
+    Ok(Joined { choice, addresses: v4.chain(v6).collect(), custom })
+}
+
+/// The full id of the running container whose namespace is to be shared.
+fn other_running(container: &Container, reference: &str) -> Result<String, Failure> {
+    let other = container.deps().find(reference).map_err(|e| Failure::new(404, e.to_string()))?;
+    let row = other.row();
+    if !row.state.phase.has_task() {
+        return Err(Failure::new(
+            409,
+            format!(
+                "cannot join network namespace of a non running container: container {reference} is {}",
+                row.state.phase.word()
+            ),
+        ));
+    }
+    Ok(other.id.clone())
+}
+
+/// The endpoints to make: the network of the mode, or those that were listed.
+fn wanted(spec: &Spec) -> Result<Vec<(String, EndpointSpec)>, Failure> {
+    let mode = match spec.host.network_mode.as_str() {
+        "" | "default" => "bridge",
+        mode => mode,
+    };
+    let default = EndpointSettings::default();
+    let listed: BTreeMap<&str, &EndpointSettings> = if spec.endpoints.is_empty() {
+        BTreeMap::from([(mode, &default)])
+    } else {
+        spec.endpoints.iter().map(|(name, e)| (if name == "default" { "bridge" } else { name.as_str() }, e)).collect()
+    };
+    let mut ports = Some(ports(&spec.host)?);
+    // Ports are published on the network of the mode.
+    let first = if listed.contains_key(mode) { Some(mode) } else { listed.keys().next().copied() };
+    Ok(listed
+        .into_iter()
+        .map(|(name, settings)| {
+            let published = if Some(name) == first { ports.take().unwrap_or_default() } else { Vec::new() };
+            (name.to_owned(), endpoint_spec(spec, name, settings, published))
+        })
+        .collect())
+}
+
+fn endpoint_spec(spec: &Spec, network: &str, settings: &EndpointSettings, ports: Vec<PortSpec>) -> EndpointSpec {
+    let ipam = settings.ipam_config.clone().unwrap_or_default();
+    let custom = !matches!(network, "bridge" | "host" | "none");
+    let names = || {
+        let mut names = vec![spec.name.clone()];
+        names.extend(settings.aliases.iter().flatten().cloned());
+        names.push(spec.id[..12].to_owned());
+        names
+    };
+    let mac = if settings.mac_address.is_empty() { &spec.config.mac_address } else { &settings.mac_address };
+    EndpointSpec {
+        container_name: spec.name.clone(),
+        dns_names: custom.then(names),
+        ipv4: ipam.ipv4_address,
+        ipv6: ipam.ipv6_address,
+        link_local: ipam.link_local_ips.unwrap_or_default(),
+        mac: mac.clone(),
+        driver_opts: settings.driver_opts.clone().unwrap_or_default(),
+        gw_priority: settings.gw_priority,
+        ports,
+    }
+}
+
+/// Published ports. The network crate says whether it can publish them.
+fn ports(host: &HostConfig) -> Result<Vec<PortSpec>, Failure> {
+    let mut out = Vec::new();
+    for (port, bindings) in host.port_bindings.iter().flatten() {
+        let invalid = || Failure::new(400, format!("invalid port specification: {port:?}"));
+        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        let container_port = number.parse().map_err(|_| invalid())?;
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
+            _ => return Err(invalid()),
+        };
+        for binding in bindings.iter().flatten() {
+            let (low, high) = binding.host_port.split_once('-').unwrap_or((&binding.host_port, &binding.host_port));
+            let number = |text: &str| if text.is_empty() { Ok(0) } else { text.parse().map_err(|_| invalid()) };
+            out.push(PortSpec {
+                host_ip: if binding.host_ip.is_empty() { None } else { Some(binding.host_ip.parse().map_err(|_| invalid())?) },
+                host_port: number(low)?,
+                host_port_end: number(high)?,
+                container_port,
+                protocol,
+            });
+        }
+    }
+    Ok(out)
+}

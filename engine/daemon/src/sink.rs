@@ -1,0 +1,297 @@
+//! The client's side of sinks: their paths and URIs, connecting to one, admitting
+//! parked attachers before a start, and the detached sink beside foreign shims.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use shim_api::sink::{
+    DEFAULT_MAX_BUFFER, DEFAULT_MAX_FILE, DEFAULT_MAX_SIZE, Decoder, Driver, Frame, Hello, JsonFile, Mode, SinkUri,
+    Stdin, encode,
+};
+use sys::spawn::{Child, Command};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::engine::Engine;
+use crate::lifecycle::Container;
+use crate::records::Spec;
+
+/// How long a sink may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Digits of an id in socket and file names: a socket's path holds 108 bytes.
+const SHORT: usize = 32;
+
+/// One process's sink: what its URI says.
+#[derive(Debug, Clone)]
+pub struct Sink {
+    /// Where attachers connect.
+    pub socket: PathBuf,
+    /// Its description.
+    pub uri: SinkUri,
+}
+
+/// What containerd is told.
+#[derive(Debug, Clone, Default)]
+pub struct Stdio {
+    /// Input.
+    pub stdin: String,
+    /// Output.
+    pub stdout: String,
+    /// Errors.
+    pub stderr: String,
+}
+
+/// A connected attacher: the sink answered READY.
+#[derive(Debug)]
+pub struct Attached {
+    /// The connection.
+    pub stream: UnixStream,
+    /// Frames that were read ahead.
+    pub decoder: Decoder,
+}
+
+fn short(id: &str) -> &str {
+    id.get(..SHORT).unwrap_or(id)
+}
+
+/// The socket of a process: an exec's when `exec` is not empty.
+pub fn socket(exec_root: &Path, id: &str, exec: &str) -> PathBuf {
+    let name = if exec.is_empty() { short(id).to_owned() } else { format!("x{}", short(exec)) };
+    exec_root.join("sink").join(name)
+}
+
+/// The exit record of a process.
+pub fn exit_record(exec_root: &Path, id: &str, exec: &str) -> PathBuf {
+    let name = if exec.is_empty() { short(id).to_owned() } else { format!("x{}", short(exec)) };
+    exec_root.join("exit").join(name)
+}
+
+/// The log of a container; empty without one.
+pub fn log_path(data_root: &Path, id: &str) -> PathBuf {
+    data_root.join("containers").join(id).join(format!("{id}-json.log"))
+}
+
+impl Sink {
+    /// The sink of a container's own process.
+    pub fn of_container(engine: &Engine, spec: &Spec) -> Self {
+        let config = spec.host.log_config.config.clone().unwrap_or_default();
+        let exec_root = &engine.settings.exec_root;
+        let socket = socket(exec_root, &spec.id, "");
+        let driver = if spec.host.log_config.driver == "none" {
+            Driver::None
+        } else {
+            let size = config.get("max-size").map(|text| log_size(text));
+            Driver::JsonFile(JsonFile {
+                path: log_path(&engine.settings.data_root, &spec.id),
+                max_size: size.unwrap_or(Some(DEFAULT_MAX_SIZE)),
+                max_file: config.get("max-file").and_then(|n| n.parse().ok()).unwrap_or(DEFAULT_MAX_FILE).max(1),
+                attrs: attributes(spec, &config),
+            })
+        };
+        let mode = if config.get("mode").is_some_and(|m| m == "non-blocking") {
+            let size = config.get("max-buffer-size").and_then(|text| log_size(text));
+            Mode::NonBlocking { max_buffer: size.unwrap_or(DEFAULT_MAX_BUFFER) }
+        } else {
+            Mode::Blocking
+        };
+        let stdin = match (spec.config.open_stdin, spec.config.stdin_once) {
+            (false, _) => Stdin::None,
+            (true, false) => Stdin::Open,
+            (true, true) => Stdin::Once,
+        };
+        let uri = SinkUri {
+            program: engine.shim.clone(),
+            id: spec.id.clone(),
+            exec: String::new(),
+            driver,
+            mode,
+            exit: exit_record(exec_root, &spec.id, ""),
+            sock: socket.clone(),
+            stdin,
+            tty: spec.config.tty,
+        };
+        Self { socket, uri }
+    }
+
+    /// The sink of an exec: no log.
+    pub fn of_exec(engine: &Engine, id: &str, exec: &str, stdin: bool, tty: bool) -> Self {
+        let exec_root = &engine.settings.exec_root;
+        let socket = socket(exec_root, id, exec);
+        let uri = SinkUri {
+            program: engine.shim.clone(),
+            id: id.to_owned(),
+            exec: exec.to_owned(),
+            driver: Driver::None,
+            mode: Mode::Blocking,
+            exit: exit_record(exec_root, id, exec),
+            sock: socket.clone(),
+            stdin: if stdin { Stdin::Once } else { Stdin::None },
+            tty,
+        };
+        Self { socket, uri }
+    }
+
+    /// What containerd is told: the URI with our shim; with a foreign one FIFOs, whose
+    /// other ends a detached sink holds.
+    pub async fn stdio(&self, engine: &Engine, foreign: bool, child: &mut Option<Child>) -> Result<Stdio, String> {
+        // Remains of an earlier process of the same name.
+        for path in [&self.uri.exit, &self.socket] {
+            let _ = std::fs::remove_file(path);
+        }
+        if !foreign {
+            let uri = self.uri.to_string();
+            let stderr = if self.uri.tty { String::new() } else { uri.clone() };
+            return Ok(Stdio { stdin: String::new(), stdout: uri, stderr });
+        }
+        self.detached(engine, child).await
+    }
+
+    async fn detached(&self, engine: &Engine, child: &mut Option<Child>) -> Result<Stdio, String> {
+        let name = self.socket.file_name().unwrap_or_default();
+        let folder = engine.settings.exec_root.join("fifo").join(name);
+        let failed = |what: &str, e: &dyn std::fmt::Display| format!("{what} of container {}: {e}", self.uri.id);
+        std::fs::create_dir_all(&folder).map_err(|e| failed("FIFOs", &e))?;
+        let mut stdio = Stdio::default();
+        let make = |file: &str| {
+            let path = folder.join(file);
+            let _ = std::fs::remove_file(&path);
+            sys::unix::make_fifo(&path, 0o600).map_err(|e| failed(file, &e))?;
+            Ok::<String, String>(path.to_string_lossy().into_owned())
+        };
+        if self.uri.stdin != Stdin::None {
+            stdio.stdin = make("stdin")?;
+        }
+        stdio.stdout = make("stdout")?;
+        if !self.uri.tty {
+            stdio.stderr = make("stderr")?;
+        }
+        let (reader, writer) = std::io::pipe().map_err(|e| failed("the sink", &e))?;
+        let mut command = Command::new(engine.shim.clone()).arg("sink").arg("--uri").arg(self.uri.to_string());
+        for (flag, path) in [("--stdin", &stdio.stdin), ("--stdout", &stdio.stdout), ("--stderr", &stdio.stderr)] {
+            if !path.is_empty() {
+                command = command.arg(flag).arg(path);
+            }
+        }
+        let spawned = command.new_session().fd(std::os::fd::AsFd::as_fd(&writer), 1).spawn();
+        *child = Some(spawned.map_err(|e| failed("starting the sink", &e))?);
+        drop(writer);
+        let mut ready = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into()).map_err(|e| failed("the sink", &e))?;
+        let mut line = [0; 16];
+        let read = tokio::time::timeout(ANSWER, ready.read(&mut line)).await;
+        match read {
+            Ok(Ok(n)) if line[..n].starts_with(b"READY") => Ok(stdio),
+            Ok(Ok(_)) => Err(failed("starting the sink", &"it ended")),
+            Ok(Err(e)) => Err(failed("starting the sink", &e)),
+            Err(_) => Err(failed("starting the sink", &"no answer")),
+        }
+    }
+}
+
+/// The size of `max-size`: a number with `k`, `m` or `g`; -1 is without bound.
+fn log_size(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale = match text[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
+        "k" => 1_000,
+        "m" => 1_000_000,
+        "g" => 1_000_000_000,
+        _ => 1,
+    };
+    digits.parse::<u64>().ok().map(|n| n * scale)
+}
+
+/// The labels and variables that every line carries, as a JSON object; empty: none.
+fn attributes(spec: &Spec, config: &engine_api::StringMap) -> String {
+    let mut out = engine_api::StringMap::new();
+    let listed = |key: &str| config.get(key).map(|v| v.split(',').map(str::to_owned).collect::<Vec<_>>()).unwrap_or_default();
+    for label in listed("labels") {
+        if let Some(value) = spec.config.labels.as_ref().and_then(|l| l.get(&label)) {
+            out.insert(label, value.clone());
+        }
+    }
+    for name in listed("env") {
+        let found = spec.config.env.iter().flatten().filter_map(|e| e.split_once('=')).find(|(k, _)| *k == name);
+        if let Some((_, value)) = found {
+            out.insert(name, value.to_owned());
+        }
+    }
+    if let Some(tag) = config.get("tag") {
+        out.insert("tag".into(), tag.clone());
+    }
+    if out.is_empty() { String::new() } else { serde_json::to_string(&out).unwrap_or_default() }
+}
+
+/// Connects an attacher and waits for READY.
+pub async fn connect(socket: &Path, hello: Hello) -> io::Result<Attached> {
+    let run = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        let mut bytes = Vec::new();
+        encode(&mut bytes, &Frame::Hello(hello));
+        stream.write_all(&bytes).await?;
+        let mut decoder = Decoder::default();
+        let mut buffer = [0; 4096];
+        loop {
+            match decoder.next_frame().map_err(io::Error::other)? {
+                Some(Frame::Ready(_)) => return Ok(Attached { stream, decoder }),
+                Some(_) => {}
+                None => {
+                    let n = stream.read(&mut buffer).await?;
+                    if n == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    decoder.feed(&buffer[..n]);
+                }
+            }
+        }
+    };
+    tokio::time::timeout(ANSWER, run).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Connects all parked attachers, so that they miss nothing of the coming start.
+pub async fn admit(container: &Container, socket: &Path) -> io::Result<()> {
+    let parked = std::mem::take(&mut *container.parked.lock().unwrap_or_else(PoisonError::into_inner));
+    for waiting in parked {
+        if waiting.admitted.is_closed() {
+            continue;
+        }
+        let attached = connect(socket, waiting.hello).await?;
+        // It left in between: the connection closes with it.
+        let _ = waiting.admitted.send(attached);
+    }
+    Ok(())
+}
+
+/// Removes what a container's own process left in the exec root.
+pub fn clean(engine: &Engine, id: &str) {
+    let exec_root = &engine.settings.exec_root;
+    let socket = socket(exec_root, id, "");
+    if let Some(name) = socket.file_name() {
+        let _ = std::fs::remove_dir_all(exec_root.join("fifo").join(name));
+    }
+    for path in [socket, exit_record(exec_root, id, "")] {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_logs_are_decimal_and_minus_one_is_without_bound() {
+        assert_eq!(log_size("10m"), Some(10_000_000));
+        assert_eq!(log_size("1k"), Some(1000));
+        assert_eq!(log_size("5"), Some(5));
+        assert_eq!(log_size("-1"), None);
+    }
+
+    #[test]
+    fn socket_paths_fit_into_an_address_below_a_long_root() {
+        let id = "a".repeat(64);
+        let root = Path::new("/var/run/some/quite/long/folder/for/tests/ferry-exec");
+        assert!(socket(root, &id, &id).as_os_str().len() < 108);
+        assert_ne!(socket(root, &id, ""), socket(root, &id, &id));
+    }
+}
