@@ -1,3 +1,78 @@
-//! The engine daemon.
+//! The engine daemon: flags and configuration to library.
 
-fn main() {}
+use std::process::ExitCode;
+use std::time::Duration;
+
+use daemon::config::{self, Request, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Threads that handle requests.
+const WORKERS: usize = 2;
+/// Threads for what waits for the disk.
+const BLOCKING: usize = 8;
+/// How long an idle one of those is kept.
+const KEPT: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let settings = match config::read(&args) {
+        Ok(Request::Serve(settings)) => *settings,
+        Ok(Request::Valid) => return say("configuration OK"),
+        Ok(Request::Help(text)) => return say(&text),
+        Ok(Request::Version) => return say(&format!("Ferry daemon version {}", env!("CARGO_PKG_VERSION"))),
+        Err(e) => return fail(&e.to_string()),
+    };
+    sys::memory::limit_arenas();
+    log(&settings);
+    match serve(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(&format!("failed to start daemon: {e:#}")),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "what was asked for goes to standard output")]
+fn say(text: &str) -> ExitCode {
+    println!("{}", text.trim_end());
+    ExitCode::SUCCESS
+}
+
+#[allow(clippy::print_stderr, reason = "the last word of a daemon that can't run")]
+fn fail(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::FAILURE
+}
+
+fn log(settings: &Settings) {
+    let level = if settings.debug { "debug" } else { &settings.log_level };
+    let level = if level == "fatal" { "error" } else { level };
+    let filter = EnvFilter::new(format!("{level},h2=info,hyper=info,tower=info,tonic=info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+fn serve(settings: Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .thread_keep_alive(KEPT)
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let mut term = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let on_signal = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            on_signal.cancel();
+        });
+        daemon::startup::run(settings, stop).await.map_err(anyhow::Error::from)
+    });
+    // What still runs are streams to clients and clean-ups that the next start goes on with.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}

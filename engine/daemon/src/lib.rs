@@ -1,5 +1,20 @@
 //! ferryd: containers' lifecycle, events, exec, logs, HTTP, and the glue.
 
+pub mod attach;
 pub mod config;
+pub mod create;
+pub mod engine;
+pub mod events;
+pub mod exec;
+pub mod glue;
 pub mod http;
+pub mod lifecycle;
+pub mod logs;
+pub mod records;
+pub mod registry;
+pub mod rootfs;
 pub mod routes;
+pub mod signals;
+pub mod sink;
+pub mod startup;
+pub mod volumes;

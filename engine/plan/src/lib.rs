@@ -17,4 +17,4 @@ pub use error::PlanError;
 pub use mounts::{HostMount, TmpfsMount, tmpfs_options};
 pub use resources::{blkio_wishes, resources};
 pub use security::{Security, parse as parse_security};
-pub use spec::{Device, HostFacts, Input, NamespaceChoice, exec_process, spec};
+pub use spec::{Device, HostFacts, Input, MASKED, NamespaceChoice, READ_ONLY, exec_process, spec};

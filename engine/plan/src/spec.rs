@@ -293,13 +293,13 @@ fn linux(input: &Input<'_>, security: &security::Security, held: CapSet) -> Resu
 }
 
 /// Hidden from every container that is not privileged.
-pub(crate) const MASKED: [&str; 12] = [
+pub const MASKED: [&str; 12] = [
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
     "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
 /// Read-only in every container that is not privileged.
-pub(crate) const READ_ONLY: [&str; 5] =
+pub const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 fn profile(input: &Input<'_>, security: &security::Security, held: CapSet) -> Result<Option<oci::runtime::Seccomp>, PlanError> {

@@ -116,6 +116,8 @@ pub struct Container {
     cancel: Mutex<CancellationToken>,
     /// Mounts of the root file system, from create until the first start.
     pub(crate) mounts: Mutex<Option<Vec<Mount>>>,
+    /// Id and path of the sandbox of the present run.
+    sandbox: Mutex<Option<(String, String)>>,
     /// Attachers that wait for the start.
     pub(crate) parked: Mutex<Vec<Parked>>,
     /// Its execs.
@@ -153,6 +155,7 @@ impl Container {
             machine: Mutex::new(Machine::new(state, rules(spec, STOP_TIMEOUT))),
             cancel: Mutex::default(),
             mounts: Mutex::default(),
+            sandbox: Mutex::default(),
             parked: Mutex::default(),
             execs: Execs::default(),
             deps,
@@ -355,6 +358,17 @@ impl Container {
     /// Whether its process runs and is not frozen.
     pub fn is_up(&self) -> bool {
         self.row.load().state.phase == Phase::Running
+    }
+
+    /// Id and path of the sandbox of the present run; unknown right after the daemon began.
+    pub fn sandbox(&self) -> Option<(String, String)> {
+        self.sandbox.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps what `inspect` shows of the sandbox.
+    pub(crate) fn set_sandbox(&self, sandbox: &network::Sandbox) {
+        let key = sandbox.key.as_ref().map(|k| k.to_string_lossy().into_owned()).unwrap_or_default();
+        *self.sandbox.lock().unwrap_or_else(PoisonError::into_inner) = Some((sandbox.id.to_string(), key));
     }
 
     /// The client of containerd.

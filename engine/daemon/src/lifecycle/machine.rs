@@ -87,6 +87,10 @@ pub enum Message<R> {
     Remove(bool, bool, R),
     /// Answer when the condition holds.
     Wait(Condition, R),
+    /// Start it at the daemon's start, as its policy wants.
+    Revive(R),
+    /// Stop it at the daemon's end; its policy still counts at the next start.
+    Shutdown(Option<Duration>, R),
 }
 
 /// Everything that can happen.
@@ -222,6 +226,8 @@ pub struct Machine<R> {
     delay: Option<Duration>,
     /// Makes old timers meaningless.
     timer: u64,
+    /// The daemon ends: the stop is not a user's.
+    shutting_down: bool,
     gone: bool,
 }
 
@@ -240,6 +246,7 @@ impl<R> Machine<R> {
             start_held: false,
             delay: None,
             timer: 0,
+            shutting_down: false,
             gone: false,
         }
     }
@@ -302,6 +309,8 @@ impl<R> Machine<R> {
             | Message::Pause(r)
             | Message::Unpause(r)
             | Message::Remove(_, _, r)
+            | Message::Revive(r)
+            | Message::Shutdown(_, r)
             | Message::Wait(_, r)) = message;
             return out.push(Output::Reply(r, Err(Refusal::Gone)));
         }
@@ -316,6 +325,12 @@ impl<R> Machine<R> {
                 _ => out.push(Output::Reply(r, Err(Refusal::NotPaused))),
             },
             Message::Remove(force, volumes, r) => self.remove(force, volumes, r, out),
+            Message::Revive(r) => self.revive(r, out),
+            Message::Shutdown(timeout, r) => {
+                let was_stopped = self.state.stopped_by_user;
+                self.stop(None, Some(timeout), r, false, out);
+                self.shutting_down = !was_stopped;
+            }
             Message::Wait(Condition::NotRunning, r) if !self.is_active() => {
                 out.push(Output::Reply(r, Ok(self.state.exit_code)));
             }
@@ -342,6 +357,13 @@ impl<R> Machine<R> {
             }
         };
         out.push(Output::Reply(reply, Err(refusal)));
+    }
+
+    fn revive(&mut self, reply: R, out: &mut Outputs<R>) {
+        if self.state.phase == Phase::Restarting && matches!(self.busy, Busy::Idle) {
+            return self.begin_start(vec![reply], false, out);
+        }
+        self.start(reply, out);
     }
 
     fn begin_start(&mut self, replies: Vec<R>, restarted: bool, out: &mut Outputs<R>) {
@@ -420,6 +442,9 @@ impl<R> Machine<R> {
         let by_user = self.state.stopped_by_user || self.removing.is_some();
         let again = self.rules.policy.after_exit(code, self.state.restart_count, by_user) && !then_start;
         self.state.phase = if again { Phase::Restarting } else { Phase::Exited };
+        if std::mem::take(&mut self.shutting_down) {
+            self.state.stopped_by_user = false;
+        }
         if again {
             self.state.restart_count += 1;
         }

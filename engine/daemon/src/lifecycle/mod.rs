@@ -9,4 +9,6 @@ mod specs;
 mod start;
 mod teardown;
 
-pub use container::{Container, Deps};
+pub use container::{Container, Deps, network_attributes};
+pub use specs::{exec_process, running_identity};
+pub use teardown::{bury, clean_run};

@@ -20,8 +20,6 @@ pub(super) struct Joined {
     pub choice: NamespaceChoice,
     /// The container's own addresses.
     pub addresses: Vec<IpAddr>,
-    /// A network other than the default bridge was joined.
-    pub custom: bool,
 }
 
 /// The networks that a container has an endpoint on: id, name, driver.
@@ -76,6 +74,7 @@ pub(super) async fn join(container: &Container, spec: &Spec) -> Result<Joined, F
         }
     })
     .await?;
+    container.set_sandbox(&sandbox);
     for (network, name, driver) in joined(container) {
         container.events().publish("network", "connect", &network, network_attributes(&container.id, &name, &driver));
     }
@@ -86,8 +85,7 @@ pub(super) async fn join(container: &Container, spec: &Spec) -> Result<Joined, F
     };
     let v4 = endpoints.iter().filter_map(|e| e.ipv4.map(|(a, _)| IpAddr::from(a)));
     let v6 = endpoints.iter().filter_map(|e| e.ipv6.map(|(a, _)| IpAddr::from(a)));
-    let custom = endpoints.iter().any(|e| !matches!(e.network_name.as_str(), "bridge" | "host" | "none"));
-    Ok(Joined { choice, addresses: v4.chain(v6).collect(), custom })
+    Ok(Joined { choice, addresses: v4.chain(v6).collect() })
 }
 
 /// The full id of the running container whose namespace is to be shared.

@@ -134,7 +134,8 @@ fn write_etc(container: &Container, spec: &Spec, joined: &Joined, folder: &Path)
         search: own(&spec.host.dns_search, &settings.dns_search),
         options: own(&spec.host.dns_options, &settings.dns_options),
     };
-    let mode = if on_host { files::ResolvMode::Host } else { files::ResolvMode::Own };
+    let ipv6 = joined.addresses.iter().any(IpAddr::is_ipv6);
+    let mode = if on_host { files::ResolvMode::Host } else { files::ResolvMode::Direct { ipv6 } };
     let resolv = container.deps().resolv(mode, &overrides);
     let put = |name: &str, text: &str| {
         std::fs::write(folder.join(name), text)
@@ -300,4 +301,48 @@ fn block_numbers(spec: &Spec) -> Result<BTreeMap<String, (i64, i64)>, Failure> {
         out.insert(path.to_owned(), numbers);
     }
     Ok(out)
+}
+
+/// The process of an exec: the container's own, with what the exec asks for.
+pub async fn exec_process(
+    container: &Container,
+    exec: &crate::exec::Exec,
+    tty: bool,
+) -> Result<oci::runtime::Process, crate::http::ApiError> {
+    use crate::http::ApiError;
+    use containerd_api::services::containers::v1::GetContainerRequest;
+
+    let request = GetContainerRequest { id: container.id.clone() };
+    let answer = container.client().containers().get(request).await;
+    let record = answer.map_err(|e| ApiError::internal(e.message()))?.into_inner().container.unwrap_or_default();
+    let bytes = record.spec.map(|any| any.value).unwrap_or_default();
+    let oci: OciSpec = serde_json::from_slice(&bytes)
+        .map_err(|e| ApiError::internal(format!("spec of container {}: {e}", container.id)))?;
+    let mut base = oci.process.unwrap_or_default();
+    let had_tty = std::mem::replace(&mut base.terminal, tty);
+    if tty && !had_tty {
+        base.env.push("TERM=xterm".into());
+    }
+    let asked = &exec.request;
+    if !asked.working_dir.is_empty() {
+        base.cwd.clone_from(&asked.working_dir);
+    }
+    let identity = if asked.user.is_empty() {
+        None
+    } else {
+        let pid = container.running().unwrap_or_default();
+        Some(running_identity(pid, &asked.user).map_err(|e| ApiError::bad_request(e.to_string()))?)
+    };
+    let caps = asked.privileged.then_some(container.deps().facts.caps);
+    let args = asked.cmd.clone().unwrap_or_default();
+    let env = asked.env.as_deref().unwrap_or_default();
+    Ok(plan::exec_process(&base, args, env, caps, identity.as_ref()))
+}
+
+/// Who `user` is in a running container: read through its own root.
+pub fn running_identity(pid: u32, user: &str) -> Result<Identity, users::UnknownUser> {
+    let root = [PathBuf::from(format!("/proc/{pid}/root"))];
+    let passwd = rootfs::read_text(&root, "etc/passwd").unwrap_or_default();
+    let group = rootfs::read_text(&root, "etc/group").unwrap_or_default();
+    users::resolve(user, &[], &passwd, &group)
 }

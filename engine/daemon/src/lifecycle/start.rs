@@ -139,7 +139,7 @@ async fn steps(
     made.task = true;
     container.deliver(Input::Created { generation, pid: created.pid, detached_sink: foreign });
     going()?;
-    sink::admit(container, &sink.socket).await.map_err(|e| Failure::new(500, e))?;
+    sink::admit(container, &sink.socket).await.map_err(|e| Failure::new(500, format!("attaching: {e}")))?;
     let request = tasks::StartRequest { container_id: container.id.clone(), exec_id: String::new() };
     container.client().tasks().start(request).await.map_err(|e| Failure::task(&RpcError::from(e)))?;
     Ok(())

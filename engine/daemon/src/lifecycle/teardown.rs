@@ -72,7 +72,8 @@ pub async fn run_ended(container: Arc<Container>, generation: u64) {
     container.deliver(Input::TornDown(generation));
 }
 
-async fn clean_run(deps: &Deps, id: &str) {
+/// Deletes what belongs to a run: network, task, containerd's record, sockets.
+pub async fn clean_run(deps: &Deps, id: &str) {
     let name = id.to_owned();
     let (done, released) = oneshot::channel();
     deps.network.submit(move |networks| {

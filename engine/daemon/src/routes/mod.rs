@@ -1,3 +1,5 @@
 //! The endpoints' handlers, a module per kind of object. What they change belongs elsewhere.
 
+pub mod containers;
+pub mod exec;
 pub mod networks;

@@ -1,0 +1,140 @@
+//! The endpoints of execs: create, start (attached or not), inspect, resize.
+
+use std::sync::Arc;
+
+use engine_api::{ExecCreateRequest, ExecInspect, ExecProcessConfig, ExecStartRequest, IdResponse, Value};
+use http::StatusCode;
+
+use crate::attach::{self, End, Wants, parse_keys};
+use crate::engine::Engine;
+use crate::exec::{self, Exec};
+use crate::http::{ApiError, Request, Response, Router};
+use crate::lifecycle::running_identity;
+use crate::records::Phase;
+use crate::registry::new_id;
+use crate::routes::containers::{content_type, running_for, size};
+
+type Reply = Result<Response, ApiError>;
+
+/// Registers the routes.
+pub fn register(router: &mut Router, engine: &Arc<Engine>) {
+    macro_rules! route {
+        ($($operation:literal $handler:path;)*) => {$(
+            let own = Arc::clone(engine);
+            router.on($operation, move |request| $handler(Arc::clone(&own), request));
+        )*};
+    }
+    route! {
+        "ContainerExec" create;
+        "ExecStart" start;
+        "ExecInspect" inspect;
+        "ExecResize" resize;
+    }
+}
+
+async fn create(engine: Arc<Engine>, request: Request) -> Reply {
+    let (reference, version) = (request.name().to_owned(), request.version);
+    let body: ExecCreateRequest = request.json_required().await?;
+    if body.cmd.as_ref().is_none_or(Vec::is_empty) {
+        return Err(ApiError::bad_request("No exec command specified"));
+    }
+    parse_keys(&body.detach_keys).map_err(ApiError::bad_request)?;
+    let container = running_for(&engine, &reference)?;
+    if container.row().state.phase == Phase::Paused {
+        return Err(ApiError::conflict(format!("Container {reference} is paused, unpause the container before exec")));
+    }
+    if !body.user.is_empty() {
+        let pid = container.running().unwrap_or_default();
+        running_identity(pid, &body.user).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    }
+    let exec = Arc::new(Exec::new(new_id(), container.id.clone(), body));
+    let id = exec.id.clone();
+    container.tell(&format!("exec_create: {}", exec.command()), &[("execID", id.clone())]);
+    container.execs.add(Arc::clone(&exec));
+    engine.execs.insert(exec);
+    Ok(Response::json_with(StatusCode::CREATED, &IdResponse { id }, version))
+}
+
+fn find(engine: &Engine, id: &str) -> Result<Arc<Exec>, ApiError> {
+    engine.execs.get(id).ok_or_else(|| ApiError::not_found(format!("No such exec instance: {id}")))
+}
+
+async fn start(engine: Arc<Engine>, request: Request) -> Reply {
+    let exec = find(&engine, request.name())?;
+    if exec.state().started {
+        let text = if exec.state().exit_code.is_some() {
+            format!("exec command {} has already run", exec.id)
+        } else {
+            format!("Error: Exec command {} is already running", exec.id)
+        };
+        return Err(ApiError::conflict(text));
+    }
+    let tty = exec.request.tty;
+    let kind = content_type(&request, tty);
+    let body: ExecStartRequest = request.json().await?;
+    let container = running_for(&engine, &exec.container)?;
+    if container.row().state.phase == Phase::Paused {
+        return Err(ApiError::conflict(format!("Container {} is paused, unpause the container before exec", exec.container)));
+    }
+    let size = body.console_size.or(exec.request.console_size);
+    if body.detach {
+        exec::start(&engine, &exec, tty, size, None).await?;
+        return Ok(Response::status(StatusCode::OK));
+    }
+    let asked = &exec.request;
+    let wants = Wants {
+        stdin: asked.attach_stdin,
+        stdout: asked.attach_stdout,
+        stderr: asked.attach_stderr,
+        tty,
+        keys: parse_keys(&asked.detach_keys).map_err(ApiError::bad_request)?,
+    };
+    let attached = exec::start(&engine, &exec, tty, size, Some(wants.hello())).await?;
+    let Some(attached) = attached else { return Err(ApiError::internal("no stream to attach to")) };
+    Ok(Response::hijack(true, kind, move |hijacked| {
+        Box::pin(async move {
+            let end = attach::copy(hijacked, attached, Arc::new(wants), Vec::new()).await;
+            if end == End::Detached {
+                container.tell("exec_detach", &[("execID", exec.id.clone())]);
+            }
+        })
+    }))
+}
+
+async fn inspect(engine: Arc<Engine>, request: Request) -> Reply {
+    let exec = find(&engine, request.name())?;
+    if engine.by_id(&exec.container).is_none_or(|c| !c.row().state.phase.is_running()) {
+        return Err(ApiError::conflict(format!("container {} is not running", exec.container)));
+    }
+    let (state, asked) = (exec.state(), &exec.request);
+    let mut words = asked.cmd.iter().flatten().cloned();
+    let entrypoint = words.next().unwrap_or_default();
+    let reply = ExecInspect {
+        id: exec.id.clone(),
+        running: state.running,
+        exit_code: state.exit_code,
+        process_config: ExecProcessConfig {
+            tty: asked.tty,
+            entrypoint,
+            arguments: words.collect(),
+            privileged: Some(asked.privileged),
+            user: asked.user.clone(),
+        },
+        open_stdin: asked.attach_stdin,
+        open_stderr: asked.attach_stderr,
+        open_stdout: asked.attach_stdout,
+        can_remove: state.exit_code.is_some(),
+        container_id: exec.container.clone(),
+        detach_keys: if asked.detach_keys.is_empty() { Value::String(String::new()) } else { Value::String(asked.detach_keys.clone()) },
+        pid: i64::from(state.pid),
+    };
+    Ok(Response::json(&reply, request.version))
+}
+
+async fn resize(engine: Arc<Engine>, request: Request) -> Reply {
+    let exec = find(&engine, request.name())?;
+    let (height, width) = size(&request.query)?;
+    let container = running_for(&engine, &exec.container)?;
+    exec::resize(&container, &exec.id, height, width).await?;
+    Ok(Response::status(StatusCode::OK))
+}

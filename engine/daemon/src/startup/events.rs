@@ -1,0 +1,148 @@
+//! The stream of containerd's task events: after each (re)connect the tasks are listed
+//! and compared with what is known, so that no exit is missed; then events follow.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use containerd_api::any::unpack;
+use containerd_api::events::{TaskExit, TaskOom};
+use containerd_api::services::events::v1::SubscribeRequest;
+use containerd_api::services::tasks::v1::ListTasksRequest;
+use containerd_api::task_types::{Process, Status};
+use containerd_api::types::Envelope;
+use containerd_rpc::RpcError;
+use shim_api::sink::ExitRecord;
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use super::StartupError;
+use crate::engine::Engine;
+use crate::lifecycle::Container;
+use crate::lifecycle::machine::Input;
+use crate::records::now;
+use crate::sink;
+
+/// The pause before events are asked for again.
+const RECONNECT: Duration = Duration::from_millis(20);
+/// The code of an exit that nobody saw.
+const UNKNOWN: i64 = 255;
+
+/// Begins to follow; returns once known and real state agree for the first time.
+pub(super) async fn follow_first(engine: &Arc<Engine>) -> Result<(), StartupError> {
+    let (agreed, first) = oneshot::channel();
+    tokio::spawn(follow(Arc::clone(engine), Some(agreed)));
+    first.await.map_err(|_| StartupError::Machine("following events ended".into()))
+}
+
+async fn follow(engine: Arc<Engine>, mut agreed: Option<oneshot::Sender<()>>) {
+    loop {
+        if let Err(e) = follow_once(&engine, &mut agreed).await {
+            debug!("task events: {e}");
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+async fn follow_once(engine: &Arc<Engine>, agreed: &mut Option<oneshot::Sender<()>>) -> Result<(), RpcError> {
+    let namespace = engine.client.namespace();
+    let filters = vec![format!("namespace=={namespace},topic~=|^/tasks/|")];
+    let mut stream = engine.client.events().subscribe(SubscribeRequest { filters }).await?.into_inner();
+    reconcile(engine).await?;
+    if let Some(agreed) = agreed.take() {
+        super::restore::start_due(engine);
+        // Nobody waits any more when the start-up was given up.
+        let _ = agreed.send(());
+    }
+    while let Some(envelope) = stream.message().await? {
+        event(engine, &envelope).await;
+    }
+    Ok(())
+}
+
+async fn event(engine: &Arc<Engine>, envelope: &Envelope) {
+    let Some(any) = &envelope.event else { return };
+    if let Some(Ok(exit)) = unpack::<TaskExit>(any) {
+        let Some(container) = engine.by_id(&exit.container_id) else { return };
+        if exit.id == exit.container_id || exit.id.is_empty() {
+            let at = exit.exited_at.as_ref().map_or_else(now, containerd_api::time::to_nanos);
+            let code = i64::from(exit.exit_status);
+            if container.row().state.detached_sink {
+                // A foreign shim tells nothing about drained output: its sink does.
+                tokio::spawn(exited_when_drained(Arc::clone(engine), container, exit.pid, code, at));
+            } else {
+                let oom = record(engine, &container, exit.pid).is_some_and(|r| r.oom_killed);
+                container.deliver(Input::Exited { pid: exit.pid, code, at, oom });
+            }
+        } else {
+            crate::exec::exited(engine, &container, &exit.id, i64::from(exit.exit_status));
+        }
+    } else if let Some(Ok(oom)) = unpack::<TaskOom>(any) {
+        if let Some(container) = engine.by_id(&oom.container_id) {
+            container.tell("oom", &[]);
+        }
+    }
+}
+
+/// How long output may take to drain after an exit.
+const DRAIN: Duration = Duration::from_secs(2);
+
+async fn exited_when_drained(engine: Arc<Engine>, container: Arc<Container>, pid: u32, code: i64, at: i64) {
+    let socket = sink::socket(&engine.settings.exec_root, &container.id, "");
+    let wait = async {
+        let hello = shim_api::sink::Hello { v: 1, stdin: false, stdout: false, stderr: false };
+        if let Ok(mut attached) = sink::connect(&socket, hello).await {
+            let mut buffer = [0; 256];
+            // DRAINED, or the end of the connection, which means the same.
+            let _ = tokio::io::AsyncReadExt::read(&mut attached.stream, &mut buffer).await;
+        }
+    };
+    if tokio::time::timeout(DRAIN, wait).await.is_err() {
+        warn!("output of container {} did not drain in time", container.id);
+    }
+    container.deliver(Input::Exited { pid, code, at, oom: false });
+}
+
+/// The exit record of a container's process, if it is of this run.
+fn record(engine: &Engine, container: &Container, pid: u32) -> Option<ExitRecord> {
+    let path = sink::exit_record(&engine.settings.exec_root, &container.id, "");
+    let bytes = std::fs::read(path).ok()?;
+    ExitRecord::parse(&bytes).ok().filter(|r| r.pid == pid)
+}
+
+/// All tasks of containerd by container.
+pub(super) async fn tasks(engine: &Engine) -> Result<HashMap<String, Process>, RpcError> {
+    let answer = engine.client.tasks().list(ListTasksRequest::default()).await?.into_inner();
+    // Old versions leave the container's id in `id` alone.
+    let key = |p: &Process| if p.container_id.is_empty() { p.id.clone() } else { p.container_id.clone() };
+    Ok(answer.tasks.into_iter().map(|p| (key(&p), p)).collect())
+}
+
+/// Tells the exits that nobody was told of.
+async fn reconcile(engine: &Arc<Engine>) -> Result<(), RpcError> {
+    let tasks = tasks(engine).await?;
+    for container in engine.all() {
+        let row = container.row();
+        let pid = row.state.pid;
+        if !row.state.phase.has_task() || pid == 0 {
+            continue;
+        }
+        let task = tasks.get(&container.id);
+        let alive = task.is_some_and(|t| t.status() != Status::Stopped && (t.pid == pid || t.pid == 0));
+        if alive {
+            continue;
+        }
+        let written = record(engine, &container, pid);
+        let stopped = task.filter(|t| t.status() == Status::Stopped && t.pid == pid);
+        let (code, at, oom) = match (written, stopped) {
+            (Some(r), _) => (i64::from(r.exit_code), containerd_api::time::nanos(r.exited_at), r.oom_killed),
+            (None, Some(t)) => {
+                let at = t.exited_at.as_ref().map_or_else(now, containerd_api::time::to_nanos);
+                (i64::from(t.exit_status), at, false)
+            }
+            (None, None) => (UNKNOWN, now(), false),
+        };
+        container.deliver(Input::Exited { pid, code, at, oom });
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! Start-up and end of the daemon: facts, store, containerd, restore, serve, stop.
+
+mod containerd;
+mod events;
+mod facts;
+mod restore;
+mod serve;
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use containerd_api::services::leases::v1::CreateRequest;
+use containerd_rpc::{Client, RpcError};
+use images::{Images, ImagesConfig};
+use metastore::{Format, Store};
+use network::{Config as NetworkConfig, Networks};
+use oci::Platform;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::config::Settings;
+use crate::engine::{Engine, LEASE, Parts, program};
+
+/// The record format that this version writes, and the oldest that reads it.
+const FORMAT: Format = Format { version: 1, min_reader: 1 };
+
+/// Why the daemon can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    /// Something on the machine failed; the text names it.
+    #[error("{0}")]
+    Machine(String),
+    /// The network could not be set up.
+    #[error("network: {0}")]
+    Network(#[from] network::Error),
+    /// The records could not be opened.
+    #[error(transparent)]
+    Store(#[from] metastore::StoreError),
+    /// containerd does not answer.
+    #[error("containerd at {socket}: {source}")]
+    Containerd {
+        /// Its socket.
+        socket: String,
+        /// Why.
+        source: RpcError,
+    },
+}
+
+fn machine(what: &str) -> impl FnOnce(std::io::Error) -> StartupError {
+    let what = what.to_owned();
+    move |e| StartupError::Machine(format!("{what}: {e}"))
+}
+
+/// Runs the daemon until `stop`.
+pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), StartupError> {
+    let settings = Arc::new(settings);
+    prepare_folders(&settings)?;
+    let _pidfile = Pidfile::write(&settings.pidfile)?;
+    let listeners = serve::listen(&settings).await?;
+    let client = containerd::connect(&settings).await?;
+    let facts = facts::collect(&settings);
+    let store = Store::open(&settings.data_root.join("ferryd.redb"), FORMAT)?;
+    let (network, reader) = open_network(&settings, &store)?;
+    lease(&client).await?;
+    let config = ImagesConfig { snapshotter: settings.storage_driver.clone(), platform: Platform::host() };
+    let images = Images::new(client.clone(), config);
+    images.refresh().await.map_err(|e| StartupError::Machine(format!("images: {e}")))?;
+    tokio::spawn(images.clone().follow());
+    let shim = program(Path::new("containerd-shim-ferry-v2"))
+        .ok_or_else(|| StartupError::Machine("containerd-shim-ferry-v2 is not installed beside ferryd".into()))?;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    let engine = Arc::new(Engine::new(Parts {
+        settings: Arc::clone(&settings),
+        client,
+        store,
+        network,
+        networks: reader,
+        images,
+        facts,
+        boot,
+        shim,
+    }));
+    restore::load(&engine).await?;
+    events::follow_first(&engine).await?;
+    info!("ferryd {} is ready", env!("CARGO_PKG_VERSION"));
+    serve::serve(&engine, listeners, stop).await;
+    restore::end(&engine).await;
+    Ok(())
+}
+
+fn prepare_folders(settings: &Settings) -> Result<(), StartupError> {
+    let make = |path: &Path| {
+        std::fs::create_dir_all(path).map_err(machine(&format!("making {}", path.display())))
+    };
+    make(&settings.data_root.join("containers"))?;
+    make(&settings.data_root.join("volumes"))?;
+    make(&settings.exec_root.join("sink"))?;
+    make(&settings.exec_root.join("exit"))
+}
+
+/// The file that names this process; it goes with it.
+struct Pidfile<'a>(&'a Path);
+
+impl<'a> Pidfile<'a> {
+    fn write(path: &'a Path) -> Result<Self, StartupError> {
+        let what = format!("pid file {}", path.display());
+        if let Ok(text) = std::fs::read_to_string(path) {
+            let alive = text.trim().parse::<u32>().is_ok_and(|pid| {
+                pid != std::process::id() && is_ferryd(pid)
+            });
+            if alive {
+                let text = format!("process with PID {} is still running", text.trim());
+                return Err(StartupError::Machine(format!("{what}: {text}")));
+            }
+        }
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(machine(&what))?;
+        }
+        let mut file = std::fs::File::create(path).map_err(machine(&what))?;
+        write!(file, "{}", std::process::id()).map_err(machine(&what))?;
+        Ok(Self(path))
+    }
+}
+
+fn is_ferryd(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "ferryd")
+}
+
+impl Drop for Pidfile<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.0);
+    }
+}
+
+fn open_network(settings: &Settings, store: &Store) -> Result<(network::thread::Handle, network::Reader), StartupError> {
+    let config = network_config(settings)?;
+    let (store, reader) = (store.clone(), std::sync::mpsc::channel());
+    let (send, receive) = reader;
+    let (handle, _thread) = network::thread::spawn(move || {
+        let networks = Networks::open(config, store)?;
+        let _ = send.send(networks.reader());
+        Ok(networks)
+    })?;
+    let reader = receive.recv().map_err(|e| StartupError::Machine(format!("network: {e}")))?;
+    Ok((handle, reader))
+}
+
+fn network_config(settings: &Settings) -> Result<NetworkConfig, StartupError> {
+    let mut config = NetworkConfig::new(settings.exec_root.clone());
+    config.bridge = match settings.bridge.as_deref() {
+        Some("none") => None,
+        Some(name) => Some(name.to_owned()),
+        None => config.bridge,
+    };
+    config.bip.clone_from(&settings.bip);
+    config.fixed_cidr.clone_from(&settings.fixed_cidr);
+    config.mtu = settings.mtu;
+    config.icc = settings.icc;
+    config.ip_masq = settings.ip_masq;
+    config.ip_forward = settings.ip_forward;
+    if !settings.default_address_pools.is_empty() {
+        let pools = settings.default_address_pools.iter().map(|(base, size)| {
+            let base = base.parse().map_err(|_| StartupError::Machine(format!("default-address-pools: {base}")))?;
+            Ok(ipam::PoolBase { base, size: *size })
+        });
+        config.pools = pools.collect::<Result<_, StartupError>>()?;
+    }
+    Ok(config)
+}
+
+/// The lease that keeps containers' snapshots; it may exist from before.
+async fn lease(client: &Client) -> Result<(), StartupError> {
+    let request = CreateRequest { id: LEASE.to_owned(), ..CreateRequest::default() };
+    match client.leases().create(request).await.map_err(RpcError::from) {
+        Ok(_) => Ok(()),
+        Err(e) if e.is_already_exists() => Ok(()),
+        Err(source) => Err(StartupError::Containerd { socket: client.socket().display().to_string(), source }),
+    }
+}

@@ -1,0 +1,110 @@
+//! From records to containers: at the start of the daemon, and its orderly end.
+
+use std::sync::Arc;
+
+use containerd_api::task_types::Status;
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::{StartupError, events};
+use crate::engine::Engine;
+use crate::lifecycle::machine::Message;
+use crate::lifecycle::restart::Policy;
+use crate::lifecycle::{self, Container};
+use crate::records::{INTENTS, Phase, SPECS, STATES, Spec, State, TOMBSTONES, Tombstone};
+
+/// Reads all records, gives the network its containers, undoes what was half made and
+/// goes on with what was half removed.
+pub(super) async fn load(engine: &Arc<Engine>) -> Result<(), StartupError> {
+    let states: std::collections::HashMap<Vec<u8>, State> = engine.store.scan_json(STATES, b"")?.into_iter().collect();
+    let intents: Vec<Vec<u8>> = engine.store.scan(INTENTS, b"")?.into_iter().map(|(id, _)| id).collect();
+    let mut count = 0;
+    for (id, spec) in engine.store.scan_json::<Spec>(SPECS, b"")? {
+        let mut state = states.get(&id).cloned().unwrap_or_default();
+        let half_made = intents.contains(&id);
+        if half_made && !state.phase.has_task() {
+            state.pid = 0;
+        }
+        engine.registry.restore(&spec.name, &spec.id);
+        engine.add_container(Container::new(Arc::clone(engine), &spec, state));
+        count += 1;
+    }
+    restore_network(engine).await?;
+    for id in intents {
+        let id = String::from_utf8_lossy(&id).into_owned();
+        undo_start(engine, &id).await;
+    }
+    for (id, stone) in engine.store.scan_json::<Tombstone>(TOMBSTONES, b"")? {
+        let id = String::from_utf8_lossy(&id).into_owned();
+        tokio::spawn(lifecycle::bury(Arc::clone(engine), id, stone));
+    }
+    info!("{count} containers");
+    Ok(())
+}
+
+async fn restore_network(engine: &Arc<Engine>) -> Result<(), StartupError> {
+    let tasks = events::tasks(engine).await.map_err(|source| StartupError::Containerd {
+        socket: engine.client.socket().display().to_string(),
+        source,
+    })?;
+    let living: std::collections::HashSet<String> =
+        tasks.iter().filter(|(_, t)| t.status() != Status::Stopped).map(|(id, _)| id.clone()).collect();
+    let (done, result) = oneshot::channel();
+    engine.network.submit(move |networks| {
+        let _ = done.send(networks.restore(&|id| living.contains(id)));
+    });
+    match result.await {
+        Ok(Ok(found)) => {
+            info!("networks: {} endpoints kept, {} made again, {} sandboxes buried", found.kept, found.made, found.buried);
+            Ok(())
+        }
+        Ok(Err(e)) => Err(e.into()),
+        Err(_) => Err(StartupError::Machine("the network thread has ended".into())),
+    }
+}
+
+/// A start that the last daemon began and did not finish.
+async fn undo_start(engine: &Arc<Engine>, id: &str) {
+    let running = engine.by_id(id).is_some_and(|c| c.row().state.phase.has_task());
+    if !running {
+        lifecycle::clean_run(engine, id).await;
+    }
+    let dropped = metastore::Batch::default().delete(INTENTS, id.as_bytes());
+    if let Err(e) = engine.store.commit(metastore::Class::Crash, dropped) {
+        warn!("dropping the intent of container {id}: {e}");
+    }
+}
+
+/// Starts what its policy wants running, and removes what should have gone.
+pub(super) fn start_due(engine: &Arc<Engine>) {
+    for container in engine.all() {
+        let row = container.row();
+        let Ok(spec) = container.spec() else { continue };
+        let policy = &spec.host.restart_policy;
+        let policy = Policy::parse(&policy.name, policy.maximum_retry_count).unwrap_or_default();
+        let state = &row.state;
+        let due = match state.phase {
+            Phase::Restarting => true,
+            Phase::Exited => policy.at_boot(state.started_at != 0, state.exit_code, state.stopped_by_user),
+            Phase::Created => false,
+            _ => false,
+        };
+        if due {
+            drop(container.begin(Message::Revive));
+        } else if spec.host.auto_remove && state.phase == Phase::Exited {
+            drop(container.begin(|reply| Message::Remove(true, true, reply)));
+        }
+    }
+}
+
+/// An orderly end: with live restore containers run on, else they are stopped.
+pub(super) async fn end(engine: &Arc<Engine>) {
+    if engine.settings.live_restore {
+        return;
+    }
+    let timeout = u64::try_from(engine.settings.shutdown_timeout).unwrap_or(15);
+    let timeout = std::time::Duration::from_secs(timeout);
+    let running: Vec<_> = engine.all().into_iter().filter(|c| c.row().state.phase.is_running()).collect();
+    join_all(running.iter().map(|c| c.ask(|reply| Message::Shutdown(Some(timeout), reply)))).await;
+}
