@@ -79,15 +79,17 @@ impl Namespaces {
         }
     }
 
-    /// Removes pins that `known` does not know.
+    /// Removes pins that neither `known` nor the pool knows.
     pub(crate) fn sweep(&self, known: impl Fn(&str) -> bool) -> Result<usize> {
         let at = |e: io::Error| Error::kernel(format!("folder {}", self.folder.display()), e);
         let mut count = 0;
         for entry in fs::read_dir(&self.folder).map_err(at)? {
             let entry = entry.map_err(at)?;
-            let name = entry.file_name();
-            if !name.to_str().is_some_and(&known) {
-                netns::unpin(&entry.path()).map_err(at)?;
+            let path = entry.path();
+            let is_ready = self.ready.iter().any(|ready| self.path(&ready.id) == path);
+            let is_known = entry.file_name().to_str().is_some_and(&known);
+            if !is_ready && !is_known {
+                netns::unpin(&path).map_err(at)?;
                 count += 1;
             }
         }
