@@ -21,7 +21,9 @@ fn main() -> ExitCode {
         Ok(Request::Serve(settings)) => *settings,
         Ok(Request::Valid) => return say("configuration OK"),
         Ok(Request::Help(text)) => return say(&text),
-        Ok(Request::Version) => return say(&format!("Ferry daemon version {}", env!("CARGO_PKG_VERSION"))),
+        Ok(Request::Version) => {
+            return say(&format!("Ferry daemon version {}", env!("CARGO_PKG_VERSION")));
+        }
         Err(e) => return fail(&e.to_string()),
     };
     sys::memory::limit_arenas();
@@ -48,7 +50,11 @@ fn log(settings: &Settings) {
     let level = if settings.debug { "debug" } else { &settings.log_level };
     let level = if level == "fatal" { "error" } else { level };
     let filter = EnvFilter::new(format!("{level},h2=info,hyper=info,tower=info,tonic=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }
 
 fn serve(settings: Settings) -> anyhow::Result<()> {

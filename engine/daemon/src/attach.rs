@@ -79,7 +79,12 @@ pub fn parse_keys(text: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Copies until one side ends. `output` is shown first (old log lines).
-pub async fn copy(hijacked: Hijacked, attached: Attached, wants: Arc<Wants>, output: Vec<u8>) -> End {
+pub async fn copy(
+    hijacked: Hijacked,
+    attached: Attached,
+    wants: Arc<Wants>,
+    output: Vec<u8>,
+) -> End {
     let Hijacked { reader, mut writer } = hijacked;
     let Attached { stream, mut decoder } = attached;
     let (mut from_sink, to_sink) = stream.into_split();
@@ -99,8 +104,12 @@ pub async fn copy(hijacked: Hijacked, attached: Attached, wants: Arc<Wants>, out
                 Err(_) => break 'copy End::SinkGone,
             };
             let written = match frame {
-                Frame::Stdout(bytes) if wants.stdout => show(&mut writer, 1, &bytes, wants.tty).await,
-                Frame::Stderr(bytes) if wants.stderr => show(&mut writer, 2, &bytes, wants.tty).await,
+                Frame::Stdout(bytes) if wants.stdout => {
+                    show(&mut writer, 1, &bytes, wants.tty).await
+                }
+                Frame::Stderr(bytes) if wants.stderr => {
+                    show(&mut writer, 2, &bytes, wants.tty).await
+                }
                 Frame::Drained => break 'copy End::Drained,
                 _ => Ok(()),
             };
@@ -131,7 +140,12 @@ pub async fn copy(hijacked: Hijacked, attached: Attached, wants: Arc<Wants>, out
     end
 }
 
-async fn show(writer: &mut crate::http::HijackedWriter, stream: u8, bytes: &[u8], raw: bool) -> std::io::Result<()> {
+async fn show(
+    writer: &mut crate::http::HijackedWriter,
+    stream: u8,
+    bytes: &[u8],
+    raw: bool,
+) -> std::io::Result<()> {
     if raw {
         return writer.write_all(bytes).await;
     }

@@ -174,11 +174,14 @@ impl Engine {
         };
         match (name, self.settings.runtimes.get(name)) {
             ("ferry-runc" | "runc", _) => {
-                let binary = program(Path::new("ferry-runc")).ok_or("ferry-runc is not installed beside ferryd")?;
+                let binary = program(Path::new("ferry-runc"))
+                    .ok_or("ferry-runc is not installed beside ferryd")?;
                 Ok(own(binary.to_string_lossy().into_owned()))
             }
             (_, Some(runtime)) => match &runtime.runtime_type {
-                Some(kind) => Ok(RuntimeChoice { name: kind.clone(), options: None, is_foreign: true }),
+                Some(kind) => {
+                    Ok(RuntimeChoice { name: kind.clone(), options: None, is_foreign: true })
+                }
                 None => Ok(own(runtime.path.clone())),
             },
             (_, None) => Err(format!("unknown or invalid runtime name: {name}")),

@@ -158,9 +158,14 @@ pub async fn start(
     size: Option<[u64; 2]>,
     hello: Option<Hello>,
 ) -> Result<Option<Attached>, ApiError> {
-    let container = engine.by_id(&exec.container).ok_or_else(|| ApiError::not_found(format!("No such container: {}", exec.container)))?;
+    let container = engine
+        .by_id(&exec.container)
+        .ok_or_else(|| ApiError::not_found(format!("No such container: {}", exec.container)))?;
     if !exec.claim() {
-        return Err(ApiError::conflict(format!("Error: Exec command {} is already running", exec.id)));
+        return Err(ApiError::conflict(format!(
+            "Error: Exec command {} is already running",
+            exec.id
+        )));
     }
     container.tell(&format!("exec_start: {}", exec.command()), &[("execID", exec.id.clone())]);
     let result = steps(engine, &container, exec, tty, hello).await;
@@ -207,10 +212,15 @@ async fn steps(
     let client = &engine.client;
     client.tasks().exec(request).await.map_err(|e| failure(&e.into()))?;
     let attached = match hello {
-        Some(hello) => Some(sink::connect(&sink.socket, hello).await.map_err(|e| internal(format!("attaching: {e}")))?),
+        Some(hello) => Some(
+            sink::connect(&sink.socket, hello)
+                .await
+                .map_err(|e| internal(format!("attaching: {e}")))?,
+        ),
         None => None,
     };
-    let request = tasks::StartRequest { container_id: container.id.clone(), exec_id: exec.id.clone() };
+    let request =
+        tasks::StartRequest { container_id: container.id.clone(), exec_id: exec.id.clone() };
     let started = client.tasks().start(request).await.map_err(|e| failure(&e.into()))?;
     exec.runs(started.into_inner().pid);
     Ok(attached)
@@ -219,7 +229,9 @@ async fn steps(
 /// What the runtime's refusal means: 126 and 127 as `docker exec` shows them.
 fn failure(e: &RpcError) -> Failure {
     let text = e.message.trim_start_matches("failed to start exec: ").to_owned();
-    let code = if text.contains("executable file not found") || text.contains("no such file or directory") {
+    let code = if text.contains("executable file not found")
+        || text.contains("no such file or directory")
+    {
         127
     } else {
         126
@@ -229,7 +241,10 @@ fn failure(e: &RpcError) -> Failure {
 
 /// Removes what an exec left in the shim and the exec root.
 pub async fn clean(engine: &Engine, container: &Container, exec: &Exec) {
-    let request = tasks::DeleteProcessRequest { container_id: container.id.clone(), exec_id: exec.id.clone() };
+    let request = tasks::DeleteProcessRequest {
+        container_id: container.id.clone(),
+        exec_id: exec.id.clone(),
+    };
     if let Err(e) = engine.client.tasks().delete_process(request).await.map_err(RpcError::from) {
         tracing::debug!("deleting exec {}: {e}", exec.id);
     }
@@ -257,8 +272,18 @@ pub fn exited(engine: &Arc<Engine>, container: &Arc<Container>, id: &str, code: 
 }
 
 /// Tells a terminal its size; an empty exec id means the container's own.
-pub async fn resize(container: &Container, exec: &str, height: u32, width: u32) -> Result<(), ApiError> {
-    let request = tasks::ResizePtyRequest { container_id: container.id.clone(), exec_id: exec.to_owned(), width, height };
+pub async fn resize(
+    container: &Container,
+    exec: &str,
+    height: u32,
+    width: u32,
+) -> Result<(), ApiError> {
+    let request = tasks::ResizePtyRequest {
+        container_id: container.id.clone(),
+        exec_id: exec.to_owned(),
+        width,
+        height,
+    };
     let answer = container.deps().client.tasks().resize_pty(request).await.map_err(RpcError::from);
     match answer {
         Ok(_) => Ok(()),

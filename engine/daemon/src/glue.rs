@@ -24,10 +24,17 @@ async fn on_thread<T: Send + 'static>(
     engine.network.submit(move |networks| {
         let _ = done.send(job(networks));
     });
-    result.await.map_err(|_| ApiError::internal("the network thread has ended"))?.map_err(ApiError::from)
+    result
+        .await
+        .map_err(|_| ApiError::internal("the network thread has ended"))?
+        .map_err(ApiError::from)
 }
 
-fn change_spec(engine: &Engine, container: &Container, change: impl FnOnce(&mut Spec)) -> Result<Spec, ApiError> {
+fn change_spec(
+    engine: &Engine,
+    container: &Container,
+    change: impl FnOnce(&mut Spec),
+) -> Result<Spec, ApiError> {
     let mut spec = container.spec().map_err(ApiError::not_found)?;
     change(&mut spec);
     let written = Batch::default()
@@ -37,13 +44,20 @@ fn change_spec(engine: &Engine, container: &Container, change: impl FnOnce(&mut 
     Ok(spec)
 }
 
-async fn connect(engine: Arc<Engine>, network: Arc<Network>, request: NetworkConnectRequest) -> Result<(), ApiError> {
+async fn connect(
+    engine: Arc<Engine>,
+    network: Arc<Network>,
+    request: NetworkConnectRequest,
+) -> Result<(), ApiError> {
     let container = engine.find(&request.container)?;
     let settings = request.endpoint_config.unwrap_or_default();
     let row = container.row();
     let mode = row.fixed.network_mode.as_str();
     if mode == "host" || mode.starts_with("container:") || network.driver == "host" {
-        let text = format!("container cannot be {} to host network or one of another container", "connected");
+        let text = format!(
+            "container cannot be {} to host network or one of another container",
+            "connected"
+        );
         return Err(ApiError::forbidden(text));
     }
     let custom = !network.predefined();
@@ -76,12 +90,14 @@ async fn disconnect(
     let container = engine.find(&request.container)?;
     let row = container.row();
     let spec = container.spec().map_err(ApiError::not_found)?;
-    let listed = spec.endpoints.keys().find(|k| **k == network.name || **k == *network.id.as_str()).cloned();
+    let listed =
+        spec.endpoints.keys().find(|k| **k == network.name || **k == *network.id.as_str()).cloned();
     if row.state.phase.has_task() {
         let (id, name, force) = (container.id.clone(), network.id.to_string(), request.force);
         on_thread(&engine, move |networks| networks.disconnect(&id, &name, force)).await?;
     } else if listed.is_none() {
-        let text = format!("container {} is not connected to network {}", container.id, network.name);
+        let text =
+            format!("container {} is not connected to network {}", container.id, network.name);
         return Err(ApiError::forbidden(text));
     }
     if let Some(listed) = listed {

@@ -196,10 +196,17 @@ pub struct Volume {
 }
 
 /// Writes a new container.
-pub fn put_container(store: &Store, class: Class, spec: &Spec, state: &State) -> Result<(), StoreError> {
-    let batch = Batch::default()
-        .put_json(SPECS, spec.id.as_bytes(), spec)?
-        .put_json(STATES, spec.id.as_bytes(), state)?;
+pub fn put_container(
+    store: &Store,
+    class: Class,
+    spec: &Spec,
+    state: &State,
+) -> Result<(), StoreError> {
+    let batch = Batch::default().put_json(SPECS, spec.id.as_bytes(), spec)?.put_json(
+        STATES,
+        spec.id.as_bytes(),
+        state,
+    )?;
     store.commit(class, batch)
 }
 

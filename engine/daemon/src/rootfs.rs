@@ -22,7 +22,8 @@ pub fn layers(mounts: &[Mount]) -> Vec<PathBuf> {
         mount.options.iter().filter_map(move |o| o.strip_prefix(key)?.strip_prefix('='))
     };
     let upper = option("upperdir").map(PathBuf::from);
-    let lower = option("lowerdir").flat_map(|l| l.split(':')).map(PathBuf::from).collect::<Vec<_>>();
+    let lower =
+        option("lowerdir").flat_map(|l| l.split(':')).map(PathBuf::from).collect::<Vec<_>>();
     let single = option("lowerdir+").map(PathBuf::from);
     upper.chain(lower).chain(single).collect()
 }
@@ -35,11 +36,19 @@ enum Found {
 }
 
 fn open_in(layer: &Path, path: &str) -> Found {
-    let Ok(root) = rustix::fs::open(layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
+    let Ok(root) =
+        rustix::fs::open(layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    else {
         return Found::No;
     };
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let opened = rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
+    let opened = rustix::fs::openat2(
+        &root,
+        path,
+        flags,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    );
     match opened {
         Ok(fd) => {
             let file = File::from(fd);
@@ -51,7 +60,8 @@ fn open_in(layer: &Path, path: &str) -> Found {
         }
         Err(_) => {
             // A whiteout is a character device 0:0, which can't be opened.
-            let whiteout = std::fs::symlink_metadata(layer.join(path)).is_ok_and(|m| m.file_type().is_char_device());
+            let whiteout = std::fs::symlink_metadata(layer.join(path))
+                .is_ok_and(|m| m.file_type().is_char_device());
             if whiteout { Found::Hidden } else { Found::No }
         }
     }
@@ -80,7 +90,10 @@ pub fn folders(layers: &[PathBuf], path: &str) -> Vec<PathBuf> {
         match open_in(layer, path.trim_start_matches('/')) {
             Found::Yes(file) if file.metadata().is_ok_and(|m| m.is_dir()) => {
                 // Through the descriptor, so that a symlink can't lead outside the layer.
-                if let Ok(place) = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file))) {
+                if let Ok(place) = std::fs::read_link(format!(
+                    "/proc/self/fd/{}",
+                    std::os::fd::AsRawFd::as_raw_fd(&file)
+                )) {
                     out.push(place);
                 }
             }
@@ -106,7 +119,10 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", low.join("etc/link")).unwrap();
         let mount = Mount {
             r#type: "overlay".into(),
-            options: vec![format!("upperdir={}", top.display()), format!("lowerdir={}", low.display())],
+            options: vec![
+                format!("upperdir={}", top.display()),
+                format!("lowerdir={}", low.display()),
+            ],
             ..Mount::default()
         };
         let layers = layers(&[mount]);

@@ -7,8 +7,8 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use shim_api::sink::{
-    DEFAULT_MAX_BUFFER, DEFAULT_MAX_FILE, DEFAULT_MAX_SIZE, Decoder, Driver, Frame, Hello, JsonFile, Mode, SinkUri,
-    Stdin, encode,
+    DEFAULT_MAX_BUFFER, DEFAULT_MAX_FILE, DEFAULT_MAX_SIZE, Decoder, Driver, Frame, Hello,
+    JsonFile, Mode, SinkUri, Stdin, encode,
 };
 use sys::spawn::{Child, Command};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -86,7 +86,11 @@ impl Sink {
             Driver::JsonFile(JsonFile {
                 path: log_path(&engine.settings.data_root, &spec.id),
                 max_size: size.unwrap_or(Some(DEFAULT_MAX_SIZE)),
-                max_file: config.get("max-file").and_then(|n| n.parse().ok()).unwrap_or(DEFAULT_MAX_FILE).max(1),
+                max_file: config
+                    .get("max-file")
+                    .and_then(|n| n.parse().ok())
+                    .unwrap_or(DEFAULT_MAX_FILE)
+                    .max(1),
                 attrs: attributes(spec, &config),
             })
         };
@@ -135,7 +139,12 @@ impl Sink {
 
     /// What containerd is told: the URI with our shim; with a foreign one FIFOs, whose
     /// other ends a detached sink holds.
-    pub async fn stdio(&self, engine: &Engine, foreign: bool, child: &mut Option<Child>) -> Result<Stdio, String> {
+    pub async fn stdio(
+        &self,
+        engine: &Engine,
+        foreign: bool,
+        child: &mut Option<Child>,
+    ) -> Result<Stdio, String> {
         // Remains of an earlier process of the same name.
         for path in [&self.uri.exit, &self.socket] {
             let _ = std::fs::remove_file(path);
@@ -151,7 +160,9 @@ impl Sink {
     async fn detached(&self, engine: &Engine, child: &mut Option<Child>) -> Result<Stdio, String> {
         let name = self.socket.file_name().unwrap_or_default();
         let folder = engine.settings.exec_root.join("fifo").join(name);
-        let failed = |what: &str, e: &dyn std::fmt::Display| format!("{what} of container {}: {e}", self.uri.id);
+        let failed = |what: &str, e: &dyn std::fmt::Display| {
+            format!("{what} of container {}: {e}", self.uri.id)
+        };
         std::fs::create_dir_all(&folder).map_err(|e| failed("FIFOs", &e))?;
         let mut stdio = Stdio::default();
         let make = |file: &str| {
@@ -168,8 +179,11 @@ impl Sink {
             stdio.stderr = make("stderr")?;
         }
         let (reader, writer) = std::io::pipe().map_err(|e| failed("the sink", &e))?;
-        let mut command = Command::new(engine.shim.clone()).arg("sink").arg("--uri").arg(self.uri.to_string());
-        for (flag, path) in [("--stdin", &stdio.stdin), ("--stdout", &stdio.stdout), ("--stderr", &stdio.stderr)] {
+        let mut command =
+            Command::new(engine.shim.clone()).arg("sink").arg("--uri").arg(self.uri.to_string());
+        for (flag, path) in
+            [("--stdin", &stdio.stdin), ("--stdout", &stdio.stdout), ("--stderr", &stdio.stderr)]
+        {
             if !path.is_empty() {
                 command = command.arg(flag).arg(path);
             }
@@ -177,7 +191,8 @@ impl Sink {
         let spawned = command.new_session().fd(std::os::fd::AsFd::as_fd(&writer), 1).spawn();
         *child = Some(spawned.map_err(|e| failed("starting the sink", &e))?);
         drop(writer);
-        let mut ready = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into()).map_err(|e| failed("the sink", &e))?;
+        let mut ready = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into())
+            .map_err(|e| failed("the sink", &e))?;
         let mut line = [0; 16];
         let read = tokio::time::timeout(ANSWER, ready.read(&mut line)).await;
         match read {
@@ -205,14 +220,25 @@ fn log_size(text: &str) -> Option<u64> {
 /// The labels and variables that every line carries, as a JSON object; empty: none.
 fn attributes(spec: &Spec, config: &engine_api::StringMap) -> String {
     let mut out = engine_api::StringMap::new();
-    let listed = |key: &str| config.get(key).map(|v| v.split(',').map(str::to_owned).collect::<Vec<_>>()).unwrap_or_default();
+    let listed = |key: &str| {
+        config
+            .get(key)
+            .map(|v| v.split(',').map(str::to_owned).collect::<Vec<_>>())
+            .unwrap_or_default()
+    };
     for label in listed("labels") {
         if let Some(value) = spec.config.labels.as_ref().and_then(|l| l.get(&label)) {
             out.insert(label, value.clone());
         }
     }
     for name in listed("env") {
-        let found = spec.config.env.iter().flatten().filter_map(|e| e.split_once('=')).find(|(k, _)| *k == name);
+        let found = spec
+            .config
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|e| e.split_once('='))
+            .find(|(k, _)| *k == name);
         if let Some((_, value)) = found {
             out.insert(name, value.to_owned());
         }
@@ -251,7 +277,8 @@ pub async fn connect(socket: &Path, hello: Hello) -> io::Result<Attached> {
 
 /// Connects all parked attachers, so that they miss nothing of the coming start.
 pub async fn admit(container: &Container, socket: &Path) -> io::Result<()> {
-    let parked = std::mem::take(&mut *container.parked.lock().unwrap_or_else(PoisonError::into_inner));
+    let parked =
+        std::mem::take(&mut *container.parked.lock().unwrap_or_else(PoisonError::into_inner));
     for waiting in parked {
         if waiting.admitted.is_closed() {
             continue;

@@ -33,14 +33,16 @@ pub fn is_valid_name(name: &str) -> bool {
 
 /// Makes the volume unless it exists; true when it is new.
 pub fn ensure(engine: &Engine, name: &str, anonymous: bool) -> Result<bool, String> {
-    let known = engine.store.get_json::<Volume>(VOLUMES, name.as_bytes()).map_err(|e| e.to_string())?;
+    let known =
+        engine.store.get_json::<Volume>(VOLUMES, name.as_bytes()).map_err(|e| e.to_string())?;
     if known.is_some() {
         return Ok(false);
     }
     let place = data(&engine.settings.data_root, name);
     fs::create_dir_all(&place).map_err(|e| format!("making volume {name}: {e}"))?;
     let volume = Volume { created: now(), anonymous, ..Volume::default() };
-    let batch = Batch::default().put_json(VOLUMES, name.as_bytes(), &volume).map_err(|e| e.to_string())?;
+    let batch =
+        Batch::default().put_json(VOLUMES, name.as_bytes(), &volume).map_err(|e| e.to_string())?;
     engine.store.commit(Class::Crash, batch).map_err(|e| e.to_string())?;
     let attributes = [("driver".to_owned(), "local".to_owned())];
     engine.events.publish("volume", "create", name, attributes.into());
@@ -56,7 +58,9 @@ pub async fn fill(engine: &Engine, spec: &Spec, root: &[Mount]) -> Result<(), St
             if !sources.is_empty() {
                 let failed = format!("filling volume {}", mount.point.name);
                 let copied = tokio::task::spawn_blocking(move || copy_up(&sources, &place)).await;
-                copied.map_err(|e| format!("{failed}: {e}"))?.map_err(|e| format!("{failed}: {e}"))?;
+                copied
+                    .map_err(|e| format!("{failed}: {e}"))?
+                    .map_err(|e| format!("{failed}: {e}"))?;
             }
         }
         let attributes = [
@@ -137,7 +141,8 @@ mod tests {
     #[test]
     fn a_volume_gets_what_the_layers_show_together() {
         let temp = tempfile::tempdir().unwrap();
-        let (top, low, place) = (temp.path().join("t"), temp.path().join("l"), temp.path().join("v"));
+        let (top, low, place) =
+            (temp.path().join("t"), temp.path().join("l"), temp.path().join("v"));
         for path in [&top, &low, &place] {
             fs::create_dir_all(path.join("d")).unwrap();
         }

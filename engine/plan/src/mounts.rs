@@ -34,9 +34,16 @@ pub struct TmpfsMount {
 const TMPFS_DEFAULTS: [&str; 4] = ["noexec", "nosuid", "nodev", "rprivate"];
 /// Pairs of options of which the later one wins.
 const OPPOSITES: [(&str, &str); 10] = [
-    ("noexec", "exec"), ("nosuid", "suid"), ("nodev", "dev"), ("ro", "rw"), ("noatime", "atime"),
-    ("nodiratime", "diratime"), ("norelatime", "relatime"), ("nostrictatime", "strictatime"),
-    ("async", "sync"), ("nomand", "mand"),
+    ("noexec", "exec"),
+    ("nosuid", "suid"),
+    ("nodev", "dev"),
+    ("ro", "rw"),
+    ("noatime", "atime"),
+    ("nodiratime", "diratime"),
+    ("norelatime", "relatime"),
+    ("nostrictatime", "strictatime"),
+    ("async", "sync"),
+    ("nomand", "mand"),
 ];
 const TMPFS_KEYS: [&str; 7] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"];
 const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "slave", "rslave", "shared", "rshared"];
@@ -78,12 +85,25 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
 
 /// The kernel's file systems of every container.
 pub(crate) fn kernel(writable_sys: bool, writable_cgroups: bool) -> Vec<Mount> {
-    let sys: &[&str] = if writable_sys { &["nosuid", "noexec", "nodev"] } else { &["nosuid", "noexec", "nodev", "ro"] };
-    let cgroup: &[&str] = if writable_cgroups { &["nosuid", "noexec", "nodev"] } else { &["ro", "nosuid", "noexec", "nodev"] };
+    let sys: &[&str] = if writable_sys {
+        &["nosuid", "noexec", "nodev"]
+    } else {
+        &["nosuid", "noexec", "nodev", "ro"]
+    };
+    let cgroup: &[&str] = if writable_cgroups {
+        &["nosuid", "noexec", "nodev"]
+    } else {
+        &["ro", "nosuid", "noexec", "nodev"]
+    };
     vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         mount("/sys", "sysfs", "sysfs", sys),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
@@ -92,7 +112,12 @@ pub(crate) fn kernel(writable_sys: bool, writable_cgroups: bool) -> Vec<Mount> {
 
 /// `/dev/shm` of the container's own.
 pub(crate) fn shm(size: i64) -> Mount {
-    mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={size}")])
+    mount(
+        "/dev/shm",
+        "tmpfs",
+        "shm",
+        &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={size}")],
+    )
 }
 
 /// `/dev/shm` of somebody else.
@@ -109,7 +134,11 @@ impl From<&HostMount> for Mount {
     fn from(from: &HostMount) -> Self {
         let mut options = vec![if from.non_recursive { "bind" } else { "rbind" }];
         if from.read_only {
-            options.push(if from.read_only_non_recursive || from.non_recursive { "ro" } else { "rro" });
+            options.push(if from.read_only_non_recursive || from.non_recursive {
+                "ro"
+            } else {
+                "rro"
+            });
         }
         if !from.propagation.is_empty() {
             options.push(&from.propagation);
@@ -129,7 +158,8 @@ impl From<&TmpfsMount> for Mount {
 /// paths come after shallower ones, the given order kept among equals.
 pub(crate) fn ordered(kernel: Vec<Mount>, users: Vec<Mount>) -> Vec<Mount> {
     let depth = |m: &Mount| m.destination.split('/').filter(|part| !part.is_empty()).count();
-    let is_replaced = |m: &Mount| users.iter().any(|u| u.destination.trim_end_matches('/') == m.destination);
+    let is_replaced =
+        |m: &Mount| users.iter().any(|u| u.destination.trim_end_matches('/') == m.destination);
     let mut out: Vec<Mount> = kernel.into_iter().filter(|m| !is_replaced(m)).collect();
     let mut users = users;
     users.sort_by_key(depth);

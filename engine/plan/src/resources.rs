@@ -21,12 +21,16 @@ pub fn blkio_wishes(wanted: &Wanted) -> Vec<&str> {
         &wanted.blkio_device_read_iops,
         &wanted.blkio_device_write_iops,
     ];
-    let rates = throttles.into_iter().flat_map(|list| list.iter().flatten()).map(|d| d.path.as_str());
+    let rates =
+        throttles.into_iter().flat_map(|list| list.iter().flatten()).map(|d| d.path.as_str());
     weights.chain(rates).collect()
 }
 
 /// The runtime's limits; `numbers` maps a block device's path to major and minor.
-pub fn resources(wanted: &Wanted, numbers: &BTreeMap<String, (i64, i64)>) -> Result<Resources, PlanError> {
+pub fn resources(
+    wanted: &Wanted,
+    numbers: &BTreeMap<String, (i64, i64)>,
+) -> Result<Resources, PlanError> {
     refuse(wanted)?;
     let memory = Memory {
         limit: positive(wanted.memory),
@@ -86,7 +90,8 @@ fn cpu(wanted: &Wanted) -> Cpu {
     };
     if wanted.nano_cpus > 0 {
         cpu.period = Some(PERIOD);
-        cpu.quota = Some((i128::from(wanted.nano_cpus) * i128::from(PERIOD) / i128::from(NANOS)) as i64);
+        cpu.quota =
+            Some((i128::from(wanted.nano_cpus) * i128::from(PERIOD) / i128::from(NANOS)) as i64);
     }
     cpu
 }
@@ -94,7 +99,9 @@ fn cpu(wanted: &Wanted) -> Cpu {
 fn block_io(wanted: &Wanted, numbers: &BTreeMap<String, (i64, i64)>) -> BlockIo {
     let rates = |list: &Option<Vec<Throttle>>| {
         let known = list.iter().flatten().filter_map(|d| Some((numbers.get(&d.path)?, d.rate)));
-        known.map(|(&(major, minor), rate)| ThrottleDevice { major, minor, rate }).collect::<Vec<_>>()
+        known
+            .map(|(&(major, minor), rate)| ThrottleDevice { major, minor, rate })
+            .collect::<Vec<_>>()
     };
     let weights = wanted.blkio_weight_device.iter().flatten();
     BlockIo {

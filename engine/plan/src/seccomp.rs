@@ -113,8 +113,12 @@ pub fn default_profile(caps: CapSet, machine: &str) -> Seccomp {
     match machine {
         "x86_64" => rules.extend([allow(&["arch_prctl"]), allow(&["modify_ldt"])]),
         "aarch64" => rules.push(allow(&[
-            "arm_fadvise64_64", "arm_sync_file_range", "sync_file_range2", "breakpoint",
-            "cacheflush", "set_tls",
+            "arm_fadvise64_64",
+            "arm_sync_file_range",
+            "sync_file_range2",
+            "breakpoint",
+            "cacheflush",
+            "set_tls",
         ])),
         _ => {}
     }

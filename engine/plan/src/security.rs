@@ -32,7 +32,8 @@ pub fn parse(options: &[String]) -> Result<Security, PlanError> {
         }
         let invalid = |kind| PlanError::SecurityOpt(kind, option.clone());
         // Older clients separate with a colon.
-        let (key, value) = option.split_once('=').or_else(|| option.split_once(':')).ok_or_else(|| invalid(1))?;
+        let (key, value) =
+            option.split_once('=').or_else(|| option.split_once(':')).ok_or_else(|| invalid(1))?;
         let flag = || value.parse::<bool>().map_err(|_| invalid(2));
         match key {
             "no-new-privileges" => out.no_new_privileges = Some(flag()?),
@@ -61,11 +62,12 @@ pub(crate) fn profile(text: &str) -> Result<Seccomp, PlanError> {
     }
     let rules = value.get("syscalls").and_then(|v| v.as_array()).into_iter().flatten();
     for rule in rules {
-        let filled = |key: &str| {
-            rule.get(key).and_then(|v| v.as_object()).is_some_and(|o| !o.is_empty())
-        };
+        let filled =
+            |key: &str| rule.get(key).and_then(|v| v.as_object()).is_some_and(|o| !o.is_empty());
         if filled("includes") || filled("excludes") {
-            return Err(PlanError::Unsupported("includes and excludes in a seccomp profile".into()));
+            return Err(PlanError::Unsupported(
+                "includes and excludes in a seccomp profile".into(),
+            ));
         }
     }
     serde_json::from_value(value).map_err(|e| PlanError::Seccomp(e.to_string()))
@@ -78,12 +80,17 @@ mod tests {
     #[test]
     fn options_parse_and_wrong_ones_are_quoted() {
         let list = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-        let got = parse(&list(&["no-new-privileges", "seccomp=unconfined", "systempaths=unconfined"])).unwrap();
+        let got =
+            parse(&list(&["no-new-privileges", "seccomp=unconfined", "systempaths=unconfined"]))
+                .unwrap();
         assert!(got.seccomp_unconfined && got.system_paths_unconfined);
         assert_eq!(got.no_new_privileges, Some(true));
         let text = |o: &str| parse(&list(&[o])).unwrap_err().to_string();
         assert_eq!(text("foo"), "invalid --security-opt 1: \"foo\"");
         assert_eq!(text("foo=bar"), "invalid --security-opt 2: \"foo=bar\"");
-        assert_eq!(text("no-new-privileges=x"), "invalid --security-opt 2: \"no-new-privileges=x\"");
+        assert_eq!(
+            text("no-new-privileges=x"),
+            "invalid --security-opt 2: \"no-new-privileges=x\""
+        );
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use engine_api::{ContainerConfig, HostConfig, Ulimit};
 use oci::runtime::{
-    Capabilities, ConsoleSize, Device as OciDevice, DeviceRule, Linux, Mount, Namespace, NamespaceType,
-    Process, Rlimit, Root, Spec, User,
+    Capabilities, ConsoleSize, Device as OciDevice, DeviceRule, Linux, Mount, Namespace,
+    NamespaceType, Process, Rlimit, Root, Spec, User,
 };
 
 use crate::caps::{self, CapSet};
@@ -130,7 +130,11 @@ pub fn spec(input: &Input<'_>) -> Result<Spec, PlanError> {
         terminal: input.config.tty,
         console_size: console(input.host.console_size),
         args,
-        cwd: if input.config.working_dir.is_empty() { "/".into() } else { input.config.working_dir.clone() },
+        cwd: if input.config.working_dir.is_empty() {
+            "/".into()
+        } else {
+            input.config.working_dir.clone()
+        },
         env: environment(input.config, hostname, input.config.tty),
         user: user(input.identity),
         capabilities: Some(capabilities(held)),
@@ -224,8 +228,22 @@ fn overlay(env: &mut Vec<String>, over: &[String]) {
 
 fn rlimits(host: &HostConfig, facts: &HostFacts) -> Result<Vec<Rlimit>, PlanError> {
     const KNOWN: [&str; 16] = [
-        "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
-        "rss", "rtprio", "rttime", "sigpending", "stack",
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let own = host.resources.ulimits.as_deref().unwrap_or_default();
     let inherited = facts.ulimits.iter().filter(|d| !own.iter().any(|o| o.name == d.name));
@@ -268,7 +286,11 @@ fn all_mounts(input: &Input<'_>, writable_cgroups: bool) -> Vec<Mount> {
     mounts::ordered(kernel, users)
 }
 
-fn linux(input: &Input<'_>, security: &security::Security, held: CapSet) -> Result<Linux, PlanError> {
+fn linux(
+    input: &Input<'_>,
+    security: &security::Security,
+    held: CapSet,
+) -> Result<Linux, PlanError> {
     let privileged = input.host.privileged;
     let own_network = input.network != NamespaceChoice::Host;
     let mut limits = resources::resources(&input.host.resources, input.block_numbers)?;
@@ -294,15 +316,28 @@ fn linux(input: &Input<'_>, security: &security::Security, held: CapSet) -> Resu
 
 /// Hidden from every container that is not privileged.
 pub const MASKED: [&str; 12] = [
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
 /// Read-only in every container that is not privileged.
 pub const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-fn profile(input: &Input<'_>, security: &security::Security, held: CapSet) -> Result<Option<oci::runtime::Seccomp>, PlanError> {
+fn profile(
+    input: &Input<'_>,
+    security: &security::Security,
+    held: CapSet,
+) -> Result<Option<oci::runtime::Seccomp>, PlanError> {
     if input.host.privileged || security.seccomp_unconfined {
         return Ok(None);
     }
@@ -344,7 +379,8 @@ fn namespaces(input: &Input<'_>) -> Vec<Namespace> {
         NamespaceChoice::Host => {}
     };
     add(NamespaceType::Network, &input.network);
-    let uts = if input.host.uts_mode == "host" { NamespaceChoice::Host } else { NamespaceChoice::New };
+    let uts =
+        if input.host.uts_mode == "host" { NamespaceChoice::Host } else { NamespaceChoice::New };
     add(NamespaceType::Uts, &uts);
     add(NamespaceType::Pid, &input.pid);
     add(NamespaceType::Ipc, &input.ipc);
@@ -353,7 +389,10 @@ fn namespaces(input: &Input<'_>) -> Vec<Namespace> {
         "host" => false,
         _ => input.facts.cgroup_v2 && !input.host.privileged,
     };
-    add(NamespaceType::Cgroup, if private { &NamespaceChoice::New } else { &NamespaceChoice::Host });
+    add(
+        NamespaceType::Cgroup,
+        if private { &NamespaceChoice::New } else { &NamespaceChoice::Host },
+    );
     out
 }
 
@@ -369,7 +408,13 @@ fn oci_device(device: &Device) -> OciDevice {
     }
 }
 
-fn rule(allow: bool, kind: &str, major: Option<i64>, minor: Option<i64>, access: &str) -> DeviceRule {
+fn rule(
+    allow: bool,
+    kind: &str,
+    major: Option<i64>,
+    minor: Option<i64>,
+    access: &str,
+) -> DeviceRule {
     DeviceRule { allow, kind: kind.into(), major, minor, access: access.into() }
 }
 
@@ -384,7 +429,13 @@ fn device_rules(input: &Input<'_>) -> Result<Vec<DeviceRule>, PlanError> {
     }
     rules.push(rule(false, "c", Some(10), Some(229), "rwm"));
     for device in input.devices {
-        rules.push(rule(true, &device.kind, Some(device.major), Some(device.minor), &device.access));
+        rules.push(rule(
+            true,
+            &device.kind,
+            Some(device.major),
+            Some(device.minor),
+            &device.access,
+        ));
     }
     for text in input.host.resources.device_cgroup_rules.iter().flatten() {
         rules.push(device_rule(text).ok_or_else(|| PlanError::DeviceRule(text.clone()))?);
@@ -398,7 +449,9 @@ fn device_rule(text: &str) -> Option<DeviceRule> {
     let (kind, numbers, access) = (words.next()?, words.next()?, words.next()?);
     let (major, minor) = numbers.split_once(':')?;
     let number = |text: &str| if text == "*" { Some(-1) } else { text.parse::<i64>().ok() };
-    let known = matches!(kind, "a" | "b" | "c") && !access.is_empty() && access.chars().all(|c| "rwm".contains(c));
+    let known = matches!(kind, "a" | "b" | "c")
+        && !access.is_empty()
+        && access.chars().all(|c| "rwm".contains(c));
     (known && words.next().is_none()).then_some(())?;
     Some(rule(true, kind, Some(number(major)?), Some(number(minor)?), access))
 }

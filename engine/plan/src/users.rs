@@ -67,7 +67,12 @@ fn group_id(group: &str, text: &str) -> Result<u32, UnknownUser> {
 
 /// Resolves `user[:group]` (either may be a name or a number; empty means root) and
 /// the further groups `add`.
-pub fn resolve(spec: &str, add: &[String], passwd_text: &str, group_text: &str) -> Result<Identity, UnknownUser> {
+pub fn resolve(
+    spec: &str,
+    add: &[String],
+    passwd_text: &str,
+    group_text: &str,
+) -> Result<Identity, UnknownUser> {
     let (user, group) = spec.split_once(':').unwrap_or((spec, ""));
     let user = if user.is_empty() { "0" } else { user };
     let as_number = number(user).transpose()?;
@@ -75,7 +80,9 @@ pub fn resolve(spec: &str, add: &[String], passwd_text: &str, group_text: &str) 
         .find(|p| p.name == user)
         .or_else(|| as_number.and_then(|uid| passwd(passwd_text).find(|p| p.uid == uid)));
     let mut found = match (&entry, as_number) {
-        (Some(p), _) => Identity { uid: p.uid, gid: p.gid, home: p.home.to_owned(), ..Identity::default() },
+        (Some(p), _) => {
+            Identity { uid: p.uid, gid: p.gid, home: p.home.to_owned(), ..Identity::default() }
+        }
         (None, Some(uid)) => Identity { uid, ..Identity::default() },
         (None, None) => return Err(UnknownUser::User(user.to_owned())),
     };
@@ -83,7 +90,9 @@ pub fn resolve(spec: &str, add: &[String], passwd_text: &str, group_text: &str) 
     if group.is_empty() {
         if let Some(p) = &entry {
             let member = |list: &str| list.split(',').any(|m| m == p.name);
-            supplementary.extend(groups(group_text).filter(|(_, _, list)| member(list)).map(|(_, gid, _)| gid));
+            supplementary.extend(
+                groups(group_text).filter(|(_, _, list)| member(list)).map(|(_, gid, _)| gid),
+            );
         }
     } else {
         found.gid = group_id(group, group_text)?;

@@ -6,7 +6,16 @@ use crate::config::Settings;
 use crate::http::ApiError;
 
 const JSON_FILE: [&str; 10] = [
-    "max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size",
+    "max-file",
+    "max-size",
+    "compress",
+    "labels",
+    "labels-regex",
+    "env",
+    "env-regex",
+    "tag",
+    "mode",
+    "max-buffer-size",
 ];
 /// Known to the driver elsewhere, not to Ferry's.
 const MISSING: [&str; 3] = ["compress", "labels-regex", "env-regex"];
@@ -24,14 +33,18 @@ pub fn check(settings: &Settings, config: &mut LogConfig) -> Result<(), ApiError
     }
     if let Some(mode) = options.get("mode") {
         if !matches!(mode.as_str(), "" | "blocking" | "non-blocking") {
-            return Err(ApiError::bad_request(format!("logger: logging mode not supported: {mode}")));
+            return Err(ApiError::bad_request(format!(
+                "logger: logging mode not supported: {mode}"
+            )));
         }
     }
     let known: &[&str] = match config.driver.as_str() {
         "json-file" => &JSON_FILE,
         "none" => &["mode", "max-buffer-size"],
         other => {
-            return Err(ApiError::not_implemented(format!("log driver {other} is not supported by Ferry yet")));
+            return Err(ApiError::not_implemented(format!(
+                "log driver {other} is not supported by Ferry yet"
+            )));
         }
     };
     for key in options.keys() {
@@ -40,7 +53,9 @@ pub fn check(settings: &Settings, config: &mut LogConfig) -> Result<(), ApiError
             return Err(ApiError::bad_request(text));
         }
         if MISSING.contains(&key.as_str()) {
-            return Err(ApiError::not_implemented(format!("log opt {key} is not supported by Ferry yet")));
+            return Err(ApiError::not_implemented(format!(
+                "log opt {key} is not supported by Ferry yet"
+            )));
         }
     }
     Ok(())

@@ -5,16 +5,25 @@ use engine_api::ContainerConfig;
 use crate::http::ApiError;
 
 /// The configuration with the image's defaults merged in.
-pub fn config(mut own: ContainerConfig, image: &ContainerConfig) -> Result<ContainerConfig, ApiError> {
+pub fn config(
+    mut own: ContainerConfig,
+    image: &ContainerConfig,
+) -> Result<ContainerConfig, ApiError> {
     if own.user.is_empty() {
         own.user.clone_from(&image.user);
     }
     merge_map(&mut own.exposed_ports, image.exposed_ports.as_ref());
-    own.env = Some(merge_env(own.env.take().unwrap_or_default(), image.env.as_deref().unwrap_or_default()));
+    own.env = Some(merge_env(
+        own.env.take().unwrap_or_default(),
+        image.env.as_deref().unwrap_or_default(),
+    ));
     merge_map(&mut own.labels, image.labels.as_ref());
     own.labels.get_or_insert_default();
     let entrypoint_given = own.entrypoint.is_some();
-    if own.entrypoint.as_ref().is_none_or(Vec::is_empty) && own.cmd.as_ref().is_none_or(Vec::is_empty) && !entrypoint_given {
+    if own.entrypoint.as_ref().is_none_or(Vec::is_empty)
+        && own.cmd.as_ref().is_none_or(Vec::is_empty)
+        && !entrypoint_given
+    {
         own.cmd.clone_from(&image.cmd);
         own.args_escaped = image.args_escaped;
     }
@@ -25,7 +34,9 @@ pub fn config(mut own: ContainerConfig, image: &ContainerConfig) -> Result<Conta
     }
     match (&mut own.healthcheck, &image.healthcheck) {
         (None, image) => own.healthcheck.clone_from(image),
-        (Some(own), Some(image)) if own.test.as_ref().is_none_or(Vec::is_empty) => own.test.clone_from(&image.test),
+        (Some(own), Some(image)) if own.test.as_ref().is_none_or(Vec::is_empty) => {
+            own.test.clone_from(&image.test)
+        }
         _ => {}
     }
     if own.working_dir.is_empty() {
@@ -85,19 +96,32 @@ mod tests {
 
     #[test]
     fn the_images_command_is_dropped_with_another_entry_point() {
-        let image = ContainerConfig { entrypoint: words(&["/e"]), cmd: words(&["c"]), env: words(&["A=1", "B=2"]), ..Default::default() };
+        let image = ContainerConfig {
+            entrypoint: words(&["/e"]),
+            cmd: words(&["c"]),
+            env: words(&["A=1", "B=2"]),
+            ..Default::default()
+        };
         let plain = config(ContainerConfig::default(), &image).unwrap();
         assert_eq!(command(&plain).unwrap(), ["/e", "c"]);
-        let own = ContainerConfig { entrypoint: words(&["/x"]), env: words(&["B=3"]), ..Default::default() };
+        let own = ContainerConfig {
+            entrypoint: words(&["/x"]),
+            env: words(&["B=3"]),
+            ..Default::default()
+        };
         let own = config(own, &image).unwrap();
         assert_eq!(command(&own).unwrap(), ["/x"]);
         assert_eq!(own.env, words(&["B=3", "A=1"]));
-        let reset = ContainerConfig { entrypoint: words(&[""]), cmd: words(&["sh"]), ..Default::default() };
+        let reset =
+            ContainerConfig { entrypoint: words(&[""]), cmd: words(&["sh"]), ..Default::default() };
         assert_eq!(command(&config(reset, &image).unwrap()).unwrap(), ["sh"]);
     }
 
     #[test]
     fn nothing_to_run_is_an_error() {
-        assert_eq!(command(&ContainerConfig::default()).unwrap_err().message, "no command specified");
+        assert_eq!(
+            command(&ContainerConfig::default()).unwrap_err().message,
+            "no command specified"
+        );
     }
 }

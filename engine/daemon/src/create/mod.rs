@@ -33,7 +33,9 @@ impl From<images::ImageError> for ApiError {
         use images::ImageError;
         match e {
             ImageError::NotFound(_) => Self::not_found(e.to_string()),
-            ImageError::Ambiguous(_) | ImageError::Reference(_) | ImageError::Invalid(_) => Self::bad_request(e.to_string()),
+            ImageError::Ambiguous(_) | ImageError::Reference(_) | ImageError::Invalid(_) => {
+                Self::bad_request(e.to_string())
+            }
             ImageError::Conflict(_) => Self::conflict(e.to_string()),
             _ => Self::internal(e.to_string()),
         }
@@ -46,9 +48,9 @@ pub async fn create(
     name: &str,
     request: ContainerCreateRequest,
 ) -> Result<ContainerCreateResponse, ApiError> {
-    let config = request
-        .config
-        .ok_or_else(|| ApiError::bad_request("config cannot be empty in order to create a container"))?;
+    let config = request.config.ok_or_else(|| {
+        ApiError::bad_request("config cannot be empty in order to create a container")
+    })?;
     let mut host = request.host_config.unwrap_or_default();
     let networking = request.networking_config.unwrap_or_default();
     let mut warnings = validate::config(&config)?;
@@ -92,7 +94,8 @@ pub async fn create(
         target: m.target,
         options: m.options,
     });
-    *container.mounts.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(mounted.collect());
+    *container.mounts.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+        Some(mounted.collect());
     engine.add_container(Arc::clone(&container));
     reservation.keep();
     container.tell("create", &[]);
@@ -151,19 +154,23 @@ fn defaults(host: &mut HostConfig) {
 
 async fn finish(engine: &Arc<Engine>, spec: &Spec, class: Class) -> Result<(), ApiError> {
     let folder = engine.settings.data_root.join("containers").join(&spec.id);
-    std::fs::create_dir_all(&folder)
-        .map_err(|e| ApiError::internal(format!("making the folder of container {}: {e}", spec.id)))?;
+    std::fs::create_dir_all(&folder).map_err(|e| {
+        ApiError::internal(format!("making the folder of container {}: {e}", spec.id))
+    })?;
     for mount in spec.mounts.iter().filter(|m| m.point.kind == "volume") {
-        crate::volumes::ensure(engine, &mount.point.name, mount.anonymous).map_err(ApiError::internal)?;
+        crate::volumes::ensure(engine, &mount.point.name, mount.anonymous)
+            .map_err(ApiError::internal)?;
     }
     let written = if class == Class::Crash {
         records::put_container(&engine.store, class, spec, &State::default())
     } else {
         // A durable commit waits for the disk: not on a thread that serves others.
         let (store, spec) = (engine.store.clone(), spec.clone());
-        tokio::task::spawn_blocking(move || records::put_container(&store, class, &spec, &State::default()))
-            .await
-            .map_err(|e| ApiError::internal(e.to_string()))?
+        tokio::task::spawn_blocking(move || {
+            records::put_container(&store, class, &spec, &State::default())
+        })
+        .await
+        .map_err(|e| ApiError::internal(e.to_string()))?
     };
     written.map_err(|e| ApiError::internal(e.to_string()))
 }

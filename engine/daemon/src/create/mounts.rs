@@ -28,20 +28,27 @@ pub fn plan(engine: &Engine, spec: &Spec) -> Checked<Vec<MountRecord>> {
         own.push(mount(engine, wanted)?);
     }
     for (place, options) in spec.host.tmpfs.iter().flatten() {
-        let options = plan::tmpfs_options(options).map_err(|e| ApiError::bad_request(e.to_string()))?;
+        let options =
+            plan::tmpfs_options(options).map_err(|e| ApiError::bad_request(e.to_string()))?;
         own.push(MountRecord { hidden: true, ..tmpfs(place, options) });
     }
     let mut seen = BTreeSet::new();
     for record in &own {
         if !seen.insert(record.point.destination.clone()) {
-            return Err(ApiError::bad_request(format!("Duplicate mount point: {}", record.point.destination)));
+            return Err(ApiError::bad_request(format!(
+                "Duplicate mount point: {}",
+                record.point.destination
+            )));
         }
     }
     out.retain(|m| !seen.contains(&m.point.destination));
     out.extend(own);
     for place in spec.config.volumes.iter().flatten().map(|(place, ())| clean(place)) {
         if place != "/" && !out.iter().any(|m| m.point.destination == place) {
-            out.push(MountRecord { anonymous: true, ..volume(engine, &new_id(), &place, "", true, true) });
+            out.push(MountRecord {
+                anonymous: true,
+                ..volume(engine, &new_id(), &place, "", true, true)
+            });
         }
     }
     for record in out.iter().filter(|m| m.point.kind == "bind") {
@@ -53,15 +60,24 @@ pub fn plan(engine: &Engine, spec: &Spec) -> Checked<Vec<MountRecord>> {
 /// Binds of the old form make their source.
 fn make_source(record: &MountRecord, spec: &Spec) -> Checked<()> {
     let source = Path::new(&record.point.source);
-    let from_binds = spec.host.binds.iter().flatten().any(|b| b.split(':').next() == Some(record.point.source.as_str()));
+    let from_binds = spec
+        .host
+        .binds
+        .iter()
+        .flatten()
+        .any(|b| b.split(':').next() == Some(record.point.source.as_str()));
     let asked = spec.host.mounts.iter().flatten().any(|m| {
-        m.source == record.point.source && m.bind_options.as_ref().is_some_and(|o| o.create_mountpoint)
+        m.source == record.point.source
+            && m.bind_options.as_ref().is_some_and(|o| o.create_mountpoint)
     });
     if source.exists() || !(from_binds || asked) {
         return Ok(());
     }
     std::fs::create_dir_all(source).map_err(|e| {
-        ApiError::internal(format!("error while creating mount source path '{}': {e}", record.point.source))
+        ApiError::internal(format!(
+            "error while creating mount source path '{}': {e}",
+            record.point.source
+        ))
     })
 }
 
@@ -82,13 +98,25 @@ fn clean(path: &str) -> String {
 fn tmpfs(place: &str, options: Vec<String>) -> MountRecord {
     let read_only = options.iter().any(|o| o == "ro");
     MountRecord {
-        point: MountPoint { kind: "tmpfs".into(), destination: clean(place), rw: !read_only, ..MountPoint::default() },
+        point: MountPoint {
+            kind: "tmpfs".into(),
+            destination: clean(place),
+            rw: !read_only,
+            ..MountPoint::default()
+        },
         tmpfs: options,
         ..MountRecord::default()
     }
 }
 
-fn volume(engine: &Engine, name: &str, place: &str, mode: &str, rw: bool, copy_up: bool) -> MountRecord {
+fn volume(
+    engine: &Engine,
+    name: &str,
+    place: &str,
+    mode: &str,
+    rw: bool,
+    copy_up: bool,
+) -> MountRecord {
     MountRecord {
         point: MountPoint {
             kind: "volume".into(),
@@ -118,7 +146,9 @@ fn mode(text: &str, is_volume: bool) -> Checked<Mode> {
             "ro" => out.rw = false,
             "rw" | "z" | "Z" | "consistent" | "cached" | "delegated" => {}
             "nocopy" if is_volume => out.copy_up = false,
-            word if PROPAGATIONS.contains(&word) && !is_volume => word.clone_into(&mut out.propagation),
+            word if PROPAGATIONS.contains(&word) && !is_volume => {
+                word.clone_into(&mut out.propagation)
+            }
             _ => return Err(ApiError::internal(format!("invalid mode: {text}"))),
         }
     }
@@ -128,7 +158,8 @@ fn mode(text: &str, is_volume: bool) -> Checked<Mode> {
 /// `SOURCE:TARGET[:MODE]`, or `TARGET` alone for an anonymous volume.
 fn bind(engine: &Engine, text: &str) -> Checked<MountRecord> {
     let parts: Vec<&str> = text.split(':').collect();
-    let invalid = |why: &str| ApiError::internal(format!("invalid volume specification: '{text}'{why}"));
+    let invalid =
+        |why: &str| ApiError::internal(format!("invalid volume specification: '{text}'{why}"));
     let (source, target, words) = match parts[..] {
         [target] => ("", target, ""),
         [source, target] => (source, target, ""),
@@ -152,7 +183,10 @@ fn bind(engine: &Engine, text: &str) -> Checked<MountRecord> {
     }
     let parsed = mode(words, is_volume)?;
     if source.is_empty() {
-        return Ok(MountRecord { anonymous: true, ..volume(engine, &new_id(), target, words, parsed.rw, parsed.copy_up) });
+        return Ok(MountRecord {
+            anonymous: true,
+            ..volume(engine, &new_id(), target, words, parsed.rw, parsed.copy_up)
+        });
     }
     if is_volume {
         check_volume_name(source)?;
@@ -190,10 +224,14 @@ fn host_bind(source: &str, target: &str, words: &str, rw: bool, propagation: &st
 
 fn mount(engine: &Engine, wanted: &MountRequest) -> Checked<MountRecord> {
     let kind = wanted.kind.as_str();
-    let invalid = |why: &str| ApiError::bad_request(format!("invalid mount config for type \"{kind}\": {why}"));
+    let invalid = |why: &str| {
+        ApiError::bad_request(format!("invalid mount config for type \"{kind}\": {why}"))
+    };
     if !matches!(kind, "bind" | "volume" | "tmpfs") {
         return Err(match kind {
-            "image" | "cluster" | "npipe" => ApiError::not_implemented(format!("mounts of type {kind} are not supported by Ferry yet")),
+            "image" | "cluster" | "npipe" => ApiError::not_implemented(format!(
+                "mounts of type {kind} are not supported by Ferry yet"
+            )),
             _ => invalid("mount type unknown"),
         });
     }
@@ -204,7 +242,10 @@ fn mount(engine: &Engine, wanted: &MountRequest) -> Checked<MountRecord> {
         return Err(invalid("invalid specification: destination can't be '/'"));
     }
     if !wanted.target.starts_with('/') {
-        return Err(invalid(&format!("invalid mount path: '{}' mount path must be absolute", wanted.target)));
+        return Err(invalid(&format!(
+            "invalid mount path: '{}' mount path must be absolute",
+            wanted.target
+        )));
     }
     match kind {
         "bind" => mount_bind(wanted, &invalid),
@@ -218,7 +259,10 @@ fn mount_bind(wanted: &MountRequest, invalid: &dyn Fn(&str) -> ApiError) -> Chec
         return Err(invalid("field Source must not be empty"));
     }
     if !wanted.source.starts_with('/') {
-        return Err(invalid(&format!("invalid mount path: '{}' mount path must be absolute", wanted.source)));
+        return Err(invalid(&format!(
+            "invalid mount path: '{}' mount path must be absolute",
+            wanted.source
+        )));
     }
     let options = wanted.bind_options.clone().unwrap_or_default();
     if !options.propagation.is_empty() && !PROPAGATIONS.contains(&options.propagation.as_str()) {
@@ -227,7 +271,8 @@ fn mount_bind(wanted: &MountRequest, invalid: &dyn Fn(&str) -> ApiError) -> Chec
     if !options.create_mountpoint && !Path::new(&wanted.source).exists() {
         return Err(invalid(&format!("bind source path does not exist: {}", wanted.source)));
     }
-    let record = host_bind(&wanted.source, &wanted.target, "", !wanted.read_only, &options.propagation);
+    let record =
+        host_bind(&wanted.source, &wanted.target, "", !wanted.read_only, &options.propagation);
     Ok(MountRecord {
         non_recursive: options.non_recursive,
         read_only_non_recursive: options.read_only_non_recursive,
@@ -238,11 +283,17 @@ fn mount_bind(wanted: &MountRequest, invalid: &dyn Fn(&str) -> ApiError) -> Chec
 fn mount_volume(engine: &Engine, wanted: &MountRequest) -> Checked<MountRecord> {
     let options = wanted.volume_options.clone().unwrap_or_default();
     let driver = options.driver_config.unwrap_or_default();
-    if !matches!(driver.name.as_str(), "" | "local") || driver.options.is_some_and(|o| !o.is_empty()) {
-        return Err(ApiError::not_implemented("VolumeOptions.DriverConfig is not supported by Ferry yet"));
+    if !matches!(driver.name.as_str(), "" | "local")
+        || driver.options.is_some_and(|o| !o.is_empty())
+    {
+        return Err(ApiError::not_implemented(
+            "VolumeOptions.DriverConfig is not supported by Ferry yet",
+        ));
     }
     if !options.subpath.is_empty() {
-        return Err(ApiError::not_implemented("VolumeOptions.Subpath is not supported by Ferry yet"));
+        return Err(ApiError::not_implemented(
+            "VolumeOptions.Subpath is not supported by Ferry yet",
+        ));
     }
     let anonymous = wanted.source.is_empty();
     let name = if anonymous { new_id() } else { wanted.source.clone() };
@@ -313,10 +364,17 @@ mod tests {
         let wanted = MountRequest {
             kind: "tmpfs".into(),
             target: "/t".into(),
-            tmpfs_options: Some(engine_api::TmpfsOptions { size_bytes: 1 << 20, mode: 0o1770, options: None }),
+            tmpfs_options: Some(engine_api::TmpfsOptions {
+                size_bytes: 1 << 20,
+                mode: 0o1770,
+                options: None,
+            }),
             ..MountRequest::default()
         };
         let record = mount_tmpfs(&wanted, &|why| ApiError::bad_request(why)).unwrap();
-        assert_eq!(record.tmpfs, ["noexec", "nosuid", "nodev", "rprivate", "mode=1770", "size=1048576"]);
+        assert_eq!(
+            record.tmpfs,
+            ["noexec", "nosuid", "nodev", "rprivate", "mode=1770", "size=1048576"]
+        );
     }
 }

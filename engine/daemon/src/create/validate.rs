@@ -21,7 +21,10 @@ fn bad<T>(text: impl Into<String>) -> Checked<T> {
 /// Checks what runs.
 pub fn config(config: &ContainerConfig) -> Checked<Vec<String>> {
     if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
-        return bad(format!("the working directory '{}' is invalid, it needs to be an absolute path", config.working_dir));
+        return bad(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        ));
     }
     if !config.stop_signal.is_empty() {
         signals::parse(&config.stop_signal).map_err(|e| ApiError::bad_request(e.to_string()))?;
@@ -39,14 +42,21 @@ pub fn config(config: &ContainerConfig) -> Checked<Vec<String>> {
 }
 
 /// Checks what it gets, and fills in defaults. Gives warnings.
-pub fn host(engine: &Engine, config: &ContainerConfig, host: &mut HostConfig) -> Checked<Vec<String>> {
+pub fn host(
+    engine: &Engine,
+    config: &ContainerConfig,
+    host: &mut HostConfig,
+) -> Checked<Vec<String>> {
     let settings = &engine.settings;
     restart(host)?;
     if host.shm_size < 0 {
         return bad("SHM size can not be less than 0");
     }
     if !(-1000..=1000).contains(&host.oom_score_adj) {
-        return bad(format!("Invalid value {}, range for oom score adj is [-1000, 1000]", host.oom_score_adj));
+        return bad(format!(
+            "Invalid value {}, range for oom score adj is [-1000, 1000]",
+            host.oom_score_adj
+        ));
     }
     let warnings = resources(&mut host.resources)?;
     for (list, names) in [("CapAdd", &mut host.cap_add), ("CapDrop", &mut host.cap_drop)] {
@@ -55,9 +65,13 @@ pub fn host(engine: &Engine, config: &ContainerConfig, host: &mut HostConfig) ->
             *names = normal.map_err(|e| ApiError::bad_request(e.to_string()))?;
         }
     }
-    plan::parse_security(host.security_opt.as_deref().unwrap_or_default()).map_err(|e| ApiError::internal(e.to_string()))?;
+    plan::parse_security(host.security_opt.as_deref().unwrap_or_default())
+        .map_err(|e| ApiError::internal(e.to_string()))?;
     if !matches!(host.isolation.as_str(), "" | "default") {
-        return bad(format!("invalid isolation ({}): linux only supports 'default'", host.isolation));
+        return bad(format!(
+            "invalid isolation ({}): linux only supports 'default'",
+            host.isolation
+        ));
     }
     modes(engine, config, host)?;
     engine.runtime(&host.runtime).map_err(ApiError::bad_request)?;
@@ -91,14 +105,17 @@ fn refuse(host: &HostConfig) -> Checked {
         (host.resources.device_requests.as_ref().is_some_and(|r| !r.is_empty()), "DeviceRequests"),
     ];
     match table.iter().find(|(is_set, _)| *is_set) {
-        Some((_, name)) => Err(ApiError::not_implemented(format!("{name} is not supported by Ferry yet"))),
+        Some((_, name)) => {
+            Err(ApiError::not_implemented(format!("{name} is not supported by Ferry yet")))
+        }
         None => Ok(()),
     }
 }
 
 fn restart(host: &mut HostConfig) -> Checked {
     let policy = &mut host.restart_policy;
-    let parsed = Policy::parse(&policy.name, policy.maximum_retry_count).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    let parsed = Policy::parse(&policy.name, policy.maximum_retry_count)
+        .map_err(|e| ApiError::bad_request(e.to_string()))?;
     if host.auto_remove && parsed.restarts() {
         return bad("can't create 'AutoRemove' container with restart policy");
     }
@@ -141,7 +158,8 @@ fn modes(engine: &Engine, config: &ContainerConfig, host: &mut HostConfig) -> Ch
     known("cgroup namespace", &host.cgroupns_mode, &["", "host", "private"])?;
     if host.cgroupns_mode.is_empty() {
         let default = if engine.facts.cgroup_v2 && !host.privileged { "private" } else { "host" };
-        host.cgroupns_mode = engine.settings.default_cgroupns_mode.clone().unwrap_or_else(|| default.to_owned());
+        host.cgroupns_mode =
+            engine.settings.default_cgroupns_mode.clone().unwrap_or_else(|| default.to_owned());
     }
     if matches!(host.network_mode.as_str(), "" | "default") {
         host.network_mode = "bridge".into();
@@ -175,7 +193,9 @@ pub fn resources(r: &mut Resources) -> Checked<Vec<String>> {
         warnings.push("Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".to_owned());
         r.blkio_weight = 0;
     }
-    if r.oom_kill_disable.is_none() && !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+    if r.oom_kill_disable.is_none()
+        && !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+    {
         r.oom_kill_disable = Some(false);
     }
     Ok(warnings)
@@ -195,7 +215,9 @@ fn memory(r: &Resources) -> Checked {
         return bad("Minimum memoryswap limit should be larger than memory limit, see usage");
     }
     if r.memory == 0 && r.memory_swap > 0 {
-        return bad("You should always set the Memory limit when using Memoryswap limit, see usage");
+        return bad(
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        );
     }
     if let Some(swappiness) = r.memory_swappiness.filter(|s| *s != -1 && !(0..=100).contains(s)) {
         return bad(format!("Invalid value: {swappiness}, valid memory swappiness range is 0-100"));
@@ -204,7 +226,9 @@ fn memory(r: &Resources) -> Checked {
         return bad("Minimum memory reservation allowed is 6MB");
     }
     if r.memory > 0 && r.memory_reservation > r.memory {
-        return bad("Minimum memory limit can not be less than memory reservation limit, see usage");
+        return bad(
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+        );
     }
     Ok(())
 }
@@ -218,17 +242,28 @@ fn cpus(r: &Resources) -> Checked {
         return bad("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
     }
     if r.nano_cpus < 0 || r.nano_cpus > count * 1_000_000_000 {
-        return bad(format!("range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"));
+        return bad(format!(
+            "range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
+        ));
     }
     if r.cpu_period != 0 && !(1000..=1_000_000).contains(&r.cpu_period) {
-        return bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+        return bad(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        );
     }
     if r.cpu_quota > 0 && r.cpu_quota < 1000 {
         return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)");
     }
-    let available = |file: &str| std::fs::read_to_string(file).map_or_else(|_| "0".to_owned(), |t| t.trim().to_owned());
+    let available = |file: &str| {
+        std::fs::read_to_string(file).map_or_else(|_| "0".to_owned(), |t| t.trim().to_owned())
+    };
     cpuset("cpuset cpus", "CPUs", &r.cpuset_cpus, &available("/sys/devices/system/cpu/online"))?;
-    cpuset("cpuset mems", "memory nodes", &r.cpuset_mems, &available("/sys/devices/system/node/online"))
+    cpuset(
+        "cpuset mems",
+        "memory nodes",
+        &r.cpuset_mems,
+        &available("/sys/devices/system/node/online"),
+    )
 }
 
 fn cpuset(what: &str, plural: &str, wanted: &str, available: &str) -> Checked {
@@ -242,7 +277,9 @@ fn cpuset(what: &str, plural: &str, wanted: &str, available: &str) -> Checked {
     if list.iter().all(|n| online.contains(n)) {
         return Ok(());
     }
-    bad(format!("Requested {plural} are not available - requested {wanted}, available: {available}"))
+    bad(format!(
+        "Requested {plural} are not available - requested {wanted}, available: {available}"
+    ))
 }
 
 /// The numbers of `0-2,5`.
@@ -275,17 +312,24 @@ mod tests {
             text(Resources { memory_swap: 100, ..r() }),
             "You should always set the Memory limit when using Memoryswap limit, see usage"
         );
-        assert_eq!(text(Resources { cpu_quota: 10, ..r() }), "CPU cfs quota can not be less than 1ms (i.e. 1000)");
+        assert_eq!(
+            text(Resources { cpu_quota: 10, ..r() }),
+            "CPU cfs quota can not be less than 1ms (i.e. 1000)"
+        );
         assert_eq!(
             text(Resources { cpuset_cpus: "x".into(), ..r() }),
             "Invalid value x for cpuset cpus: invalid format: x"
         );
-        assert!(text(Resources { cpuset_cpus: "4999".into(), ..r() }).starts_with("Requested CPUs are not available"));
+        assert!(
+            text(Resources { cpuset_cpus: "4999".into(), ..r() })
+                .starts_with("Requested CPUs are not available")
+        );
     }
 
     #[test]
     fn a_bad_environment_or_folder_is_refused() {
-        let with = |env: &str| ContainerConfig { env: Some(vec![env.into()]), ..Default::default() };
+        let with =
+            |env: &str| ContainerConfig { env: Some(vec![env.into()]), ..Default::default() };
         assert_eq!(config(&with("=x")).unwrap_err().message, "invalid environment variable: =x");
         let folder = ContainerConfig { working_dir: "foo".into(), ..Default::default() };
         assert!(config(&folder).unwrap_err().message.contains("needs to be an absolute path"));

@@ -42,7 +42,9 @@ impl Bus {
         inner.last = now().max(inner.last + 1);
         let of_container = kind == "container";
         let (name, from) = match kind {
-            "container" | "image" => (action.to_owned(), attributes.get("image").cloned().unwrap_or_default()),
+            "container" | "image" => {
+                (action.to_owned(), attributes.get("image").cloned().unwrap_or_default())
+            }
             _ => (String::new(), String::new()),
         };
         let message = Arc::new(EventMessage {
@@ -66,7 +68,10 @@ impl Bus {
 
     /// The kept events from `since` (nanoseconds) on, when asked for, and all that follow
     /// without a gap. A receiver that lags is to be closed.
-    pub fn subscribe(&self, since: Option<i64>) -> (Vec<Arc<EventMessage>>, broadcast::Receiver<Arc<EventMessage>>) {
+    pub fn subscribe(
+        &self,
+        since: Option<i64>,
+    ) -> (Vec<Arc<EventMessage>>, broadcast::Receiver<Arc<EventMessage>>) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let live = self.live.subscribe();
         let kept = since.map_or_else(Vec::new, |since| {

@@ -90,7 +90,13 @@ impl Fixed {
             command: words.cloned().collect::<Vec<_>>().join(" "),
             created: spec.created,
             labels: spec.config.labels.clone().unwrap_or_default(),
-            exposed: spec.config.exposed_ports.iter().flatten().map(|(port, ())| port.clone()).collect(),
+            exposed: spec
+                .config
+                .exposed_ports
+                .iter()
+                .flatten()
+                .map(|(port, ())| port.clone())
+                .collect(),
             mounts: spec.mounts.iter().filter(|m| !m.hidden).map(|m| m.point.clone()).collect(),
             network_mode: spec.host.network_mode.clone(),
             tty: spec.config.tty,
@@ -98,7 +104,12 @@ impl Fixed {
             open_stdin: spec.config.open_stdin,
             stdin_once: spec.config.stdin_once,
             snapshotter: spec.snapshotter.clone(),
-            anonymous: spec.mounts.iter().filter(|m| m.anonymous).map(|m| m.point.name.clone()).collect(),
+            anonymous: spec
+                .mounts
+                .iter()
+                .filter(|m| m.anonymous)
+                .map(|m| m.point.name.clone())
+                .collect(),
             networks: spec.endpoints.keys().cloned().collect(),
             manifest: spec.manifest.clone(),
             annotations: spec.host.annotations.clone(),
@@ -131,7 +142,8 @@ pub fn rules(spec: &Spec, default_timeout: Duration) -> Rules {
     let timeout = spec.config.stop_timeout.map(|s| u64::try_from(s).ok().map(Duration::from_secs));
     Rules {
         auto_remove: spec.host.auto_remove,
-        policy: super::restart::Policy::parse(&policy.name, policy.maximum_retry_count).unwrap_or_default(),
+        policy: super::restart::Policy::parse(&policy.name, policy.maximum_retry_count)
+            .unwrap_or_default(),
         stop_signal: crate::signals::parse(&spec.config.stop_signal).unwrap_or_default(),
         stop_timeout: timeout.unwrap_or(Some(default_timeout)),
     }
@@ -194,7 +206,10 @@ impl Container {
     }
 
     /// Asks something; the answer comes through the returned receiver.
-    pub fn begin(self: &Arc<Self>, message: impl FnOnce(Reply) -> Message<Reply>) -> oneshot::Receiver<Answer> {
+    pub fn begin(
+        self: &Arc<Self>,
+        message: impl FnOnce(Reply) -> Message<Reply>,
+    ) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
         self.deliver(Input::Message(message(reply)));
         answer
@@ -222,7 +237,9 @@ impl Container {
                 *self.cancel.lock().unwrap_or_else(PoisonError::into_inner) = token.clone();
                 tokio::spawn(start::run(Arc::clone(self), generation, token));
             }
-            Output::CancelStart => self.cancel.lock().unwrap_or_else(PoisonError::into_inner).cancel(),
+            Output::CancelStart => {
+                self.cancel.lock().unwrap_or_else(PoisonError::into_inner).cancel()
+            }
             Output::Signal(signal, reply) => {
                 tokio::spawn(teardown::signal(Arc::clone(self), signal, reply));
             }
@@ -294,7 +311,12 @@ impl Container {
         self.show(machine);
         self.deps.drop_container(&self.id);
         for volume in &tombstone.volumes {
-            self.deps.events.publish("volume", "destroy", volume, StringMap::from([("driver".into(), "local".into())]));
+            self.deps.events.publish(
+                "volume",
+                "destroy",
+                volume,
+                StringMap::from([("driver".into(), "local".into())]),
+            );
         }
         tokio::spawn(teardown::bury(Arc::clone(&self.deps), self.id.clone(), tombstone));
     }
@@ -329,7 +351,10 @@ impl Container {
             Event::Disconnect => self.tell_disconnect(),
             Event::Stop => self.tell("stop", &[]),
             Event::Die(code, ran) => {
-                self.tell("die", &[("execDuration", ran.to_string()), ("exitCode", code.to_string())]);
+                self.tell(
+                    "die",
+                    &[("execDuration", ran.to_string()), ("exitCode", code.to_string())],
+                );
             }
             Event::Restart => self.tell("restart", &[]),
             Event::Pause => self.tell("pause", &[]),
@@ -341,11 +366,19 @@ impl Container {
 
     fn tell_disconnect(&self) {
         for mount in self.row.load().fixed.mounts.iter().filter(|m| m.kind == "volume") {
-            let attributes = [("container".to_owned(), self.id.clone()), ("driver".to_owned(), mount.driver.clone())];
+            let attributes = [
+                ("container".to_owned(), self.id.clone()),
+                ("driver".to_owned(), mount.driver.clone()),
+            ];
             self.deps.events.publish("volume", "unmount", &mount.name, attributes.into());
         }
         for (network, name, driver) in super::network::joined(self) {
-            self.deps.events.publish("network", "disconnect", &network, network_attributes(&self.id, &name, &driver));
+            self.deps.events.publish(
+                "network",
+                "disconnect",
+                &network,
+                network_attributes(&self.id, &name, &driver),
+            );
         }
     }
 
@@ -367,8 +400,10 @@ impl Container {
 
     /// Keeps what `inspect` shows of the sandbox.
     pub(crate) fn set_sandbox(&self, sandbox: &network::Sandbox) {
-        let key = sandbox.key.as_ref().map(|k| k.to_string_lossy().into_owned()).unwrap_or_default();
-        *self.sandbox.lock().unwrap_or_else(PoisonError::into_inner) = Some((sandbox.id.to_string(), key));
+        let key =
+            sandbox.key.as_ref().map(|k| k.to_string_lossy().into_owned()).unwrap_or_default();
+        *self.sandbox.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((sandbox.id.to_string(), key));
     }
 
     /// The client of containerd.

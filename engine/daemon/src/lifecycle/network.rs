@@ -26,8 +26,12 @@ pub(super) struct Joined {
 pub(super) fn joined(container: &Container) -> Vec<(String, String, String)> {
     let reader = &container.deps().networks;
     let endpoints = reader.of_container(&container.id);
-    let driver = |name: &str| reader.find(name).map_or_else(|_| String::new(), |n| n.driver.clone());
-    endpoints.iter().map(|e| (e.network.to_string(), e.network_name.clone(), driver(e.network.as_str()))).collect()
+    let driver =
+        |name: &str| reader.find(name).map_or_else(|_| String::new(), |n| n.driver.clone());
+    endpoints
+        .iter()
+        .map(|e| (e.network.to_string(), e.network_name.clone(), driver(e.network.as_str())))
+        .collect()
 }
 
 /// Runs `job` on the network thread.
@@ -56,13 +60,17 @@ pub(super) async fn join(container: &Container, spec: &Spec) -> Result<Joined, F
             None => SandboxKind::Own,
         },
     };
-    let connects = matches!(kind, SandboxKind::Own | SandboxKind::Host) && !spec.config.network_disabled;
+    let connects =
+        matches!(kind, SandboxKind::Own | SandboxKind::Host) && !spec.config.network_disabled;
     let wanted = if connects { wanted(spec)? } else { Vec::new() };
     let id = spec.id.clone();
     let (sandbox, endpoints) = on_thread(container, move |networks| {
         let sandbox = networks.sandbox(&id, kind)?;
         let connect = |networks: &mut Networks| {
-            wanted.iter().map(|(network, spec)| networks.connect(&id, network, spec)).collect::<network::Result<Vec<_>>>()
+            wanted
+                .iter()
+                .map(|(network, spec)| networks.connect(&id, network, spec))
+                .collect::<network::Result<Vec<_>>>()
         };
         match connect(networks) {
             Ok(endpoints) => Ok((sandbox, endpoints)),
@@ -76,7 +84,12 @@ pub(super) async fn join(container: &Container, spec: &Spec) -> Result<Joined, F
     .await?;
     container.set_sandbox(&sandbox);
     for (network, name, driver) in joined(container) {
-        container.events().publish("network", "connect", &network, network_attributes(&container.id, &name, &driver));
+        container.events().publish(
+            "network",
+            "connect",
+            &network,
+            network_attributes(&container.id, &name, &driver),
+        );
     }
     let choice = match sandbox.netns {
         Netns::Path(path) => NamespaceChoice::Path(path.to_string_lossy().into_owned()),
@@ -114,7 +127,10 @@ fn wanted(spec: &Spec) -> Result<Vec<(String, EndpointSpec)>, Failure> {
     let listed: BTreeMap<&str, &EndpointSettings> = if spec.endpoints.is_empty() {
         BTreeMap::from([(mode, &default)])
     } else {
-        spec.endpoints.iter().map(|(name, e)| (if name == "default" { "bridge" } else { name.as_str() }, e)).collect()
+        spec.endpoints
+            .iter()
+            .map(|(name, e)| (if name == "default" { "bridge" } else { name.as_str() }, e))
+            .collect()
     };
     let mut ports = Some(ports(&spec.host)?);
     // Ports are published on the network of the mode.
@@ -122,13 +138,19 @@ fn wanted(spec: &Spec) -> Result<Vec<(String, EndpointSpec)>, Failure> {
     Ok(listed
         .into_iter()
         .map(|(name, settings)| {
-            let published = if Some(name) == first { ports.take().unwrap_or_default() } else { Vec::new() };
+            let published =
+                if Some(name) == first { ports.take().unwrap_or_default() } else { Vec::new() };
             (name.to_owned(), endpoint_spec(spec, name, settings, published))
         })
         .collect())
 }
 
-fn endpoint_spec(spec: &Spec, network: &str, settings: &EndpointSettings, ports: Vec<PortSpec>) -> EndpointSpec {
+fn endpoint_spec(
+    spec: &Spec,
+    network: &str,
+    settings: &EndpointSettings,
+    ports: Vec<PortSpec>,
+) -> EndpointSpec {
     let ipam = settings.ipam_config.clone().unwrap_or_default();
     let custom = !matches!(network, "bridge" | "host" | "none");
     let names = || {
@@ -137,7 +159,11 @@ fn endpoint_spec(spec: &Spec, network: &str, settings: &EndpointSettings, ports:
         names.push(spec.id[..12].to_owned());
         names
     };
-    let mac = if settings.mac_address.is_empty() { &spec.config.mac_address } else { &settings.mac_address };
+    let mac = if settings.mac_address.is_empty() {
+        &spec.config.mac_address
+    } else {
+        &settings.mac_address
+    };
     EndpointSpec {
         container_name: spec.name.clone(),
         dns_names: custom.then(names),
@@ -165,10 +191,19 @@ fn ports(host: &HostConfig) -> Result<Vec<PortSpec>, Failure> {
             _ => return Err(invalid()),
         };
         for binding in bindings.iter().flatten() {
-            let (low, high) = binding.host_port.split_once('-').unwrap_or((&binding.host_port, &binding.host_port));
-            let number = |text: &str| if text.is_empty() { Ok(0) } else { text.parse().map_err(|_| invalid()) };
+            let (low, high) = binding
+                .host_port
+                .split_once('-')
+                .unwrap_or((&binding.host_port, &binding.host_port));
+            let number = |text: &str| {
+                if text.is_empty() { Ok(0) } else { text.parse().map_err(|_| invalid()) }
+            };
             out.push(PortSpec {
-                host_ip: if binding.host_ip.is_empty() { None } else { Some(binding.host_ip.parse().map_err(|_| invalid())?) },
+                host_ip: if binding.host_ip.is_empty() {
+                    None
+                } else {
+                    Some(binding.host_ip.parse().map_err(|_| invalid())?)
+                },
                 host_port: number(low)?,
                 host_port_end: number(high)?,
                 container_port,

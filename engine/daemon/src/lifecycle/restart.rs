@@ -28,7 +28,9 @@ pub enum Policy {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
     /// The name is unknown.
-    #[error("invalid restart policy: unknown policy '{0}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'")]
+    #[error(
+        "invalid restart policy: unknown policy '{0}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+    )]
     Unknown(String),
     /// A count with a policy that has none.
     #[error("invalid restart policy: maximum retry count can only be used with 'on-failure'{0}")]

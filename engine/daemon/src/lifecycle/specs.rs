@@ -28,7 +28,8 @@ pub(super) fn oci_spec(
     joined: &Joined,
 ) -> Result<OciSpec, Failure> {
     let facts = &container.deps().facts;
-    let identity = identity(&spec.config.user, spec.host.group_add.as_deref().unwrap_or_default(), root)?;
+    let identity =
+        identity(&spec.config.user, spec.host.group_add.as_deref().unwrap_or_default(), root)?;
     let args: Vec<String> = std::iter::once(&spec.path).chain(&spec.args).cloned().collect();
     let mut mounts = host_mounts(spec);
     mounts.extend(etc_files(container, spec, joined)?);
@@ -90,10 +91,16 @@ pub(crate) fn folder(data_root: &Path, id: &str) -> PathBuf {
     data_root.join("containers").join(id)
 }
 
-fn etc_files(container: &Container, spec: &Spec, joined: &Joined) -> Result<Vec<HostMount>, Failure> {
+fn etc_files(
+    container: &Container,
+    spec: &Spec,
+    joined: &Joined,
+) -> Result<Vec<HostMount>, Failure> {
     let shared = spec.host.network_mode.strip_prefix("container:");
     let owner = match shared {
-        Some(other) => container.deps().find(other).map_err(|e| Failure::new(404, e.to_string()))?.id.clone(),
+        Some(other) => {
+            container.deps().find(other).map_err(|e| Failure::new(404, e.to_string()))?.id.clone()
+        }
         None => spec.id.clone(),
     };
     let folder = folder(&container.deps().settings.data_root, &owner);
@@ -101,7 +108,11 @@ fn etc_files(container: &Container, spec: &Spec, joined: &Joined) -> Result<Vec<
         write_etc(container, spec, joined, &folder)?;
     }
     let covered = |place: &str| spec.mounts.iter().any(|m| m.point.destination == place);
-    let files = [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")];
+    let files = [
+        ("resolv.conf", "/etc/resolv.conf"),
+        ("hostname", "/etc/hostname"),
+        ("hosts", "/etc/hosts"),
+    ];
     Ok(files
         .into_iter()
         .filter(|(_, place)| !covered(place))
@@ -115,7 +126,12 @@ fn etc_files(container: &Container, spec: &Spec, joined: &Joined) -> Result<Vec<
         .collect())
 }
 
-fn write_etc(container: &Container, spec: &Spec, joined: &Joined, folder: &Path) -> Result<(), Failure> {
+fn write_etc(
+    container: &Container,
+    spec: &Spec,
+    joined: &Joined,
+    folder: &Path,
+) -> Result<(), Failure> {
     let settings = &container.deps().settings;
     let on_host = joined.choice == NamespaceChoice::Host;
     let extra = extra_hosts(spec)?;
@@ -138,8 +154,9 @@ fn write_etc(container: &Container, spec: &Spec, joined: &Joined, folder: &Path)
     let mode = if on_host { files::ResolvMode::Host } else { files::ResolvMode::Direct { ipv6 } };
     let resolv = container.deps().resolv(mode, &overrides);
     let put = |name: &str, text: &str| {
-        std::fs::write(folder.join(name), text)
-            .map_err(|e| Failure::new(500, format!("writing {} of container {}: {e}", name, spec.id)))
+        std::fs::write(folder.join(name), text).map_err(|e| {
+            Failure::new(500, format!("writing {} of container {}: {e}", name, spec.id))
+        })
     };
     put("hosts", &hosts)?;
     put("hostname", &files::hostname(&spec.config.hostname))?;
@@ -157,7 +174,9 @@ fn extra_hosts(spec: &Spec) -> Result<Vec<(String, IpAddr)>, Failure> {
         .map(|(name, address)| {
             let address = address.trim_matches(['[', ']']);
             let parsed = address.parse();
-            parsed.map(|a| (name.to_owned(), a)).map_err(|_| Failure::new(400, format!("invalid IP address in add-host: {address:?}")))
+            parsed.map(|a| (name.to_owned(), a)).map_err(|_| {
+                Failure::new(400, format!("invalid IP address in add-host: {address:?}"))
+            })
         })
         .collect()
 }
@@ -165,7 +184,9 @@ fn extra_hosts(spec: &Spec) -> Result<Vec<(String, IpAddr)>, Failure> {
 fn other(container: &Container, reference: &str, what: &str) -> Result<(String, u32), Failure> {
     let other = container.deps().find(reference).map_err(|e| Failure::new(404, e.to_string()))?;
     let pid = other.running().filter(|pid| *pid != 0);
-    let not_running = || Failure::new(409, format!("cannot join {what} of a non running container: {}", other.id));
+    let not_running = || {
+        Failure::new(409, format!("cannot join {what} of a non running container: {}", other.id))
+    };
     Ok((other.id.clone(), pid.ok_or_else(not_running)?))
 }
 
@@ -238,7 +259,10 @@ fn wanted_devices(spec: &Spec) -> Result<Vec<Device>, Failure> {
             };
             Failure::new(
                 500,
-                format!("error gathering device information while adding custom device {:?}: {text}", mapping.path_on_host),
+                format!(
+                    "error gathering device information while adding custom device {:?}: {text}",
+                    mapping.path_on_host
+                ),
             )
         };
         out.extend(found.map_err(failed)?);
@@ -248,14 +272,16 @@ fn wanted_devices(spec: &Spec) -> Result<Vec<Device>, Failure> {
 
 /// The device of a mapping, or all devices below its folder.
 fn devices_below(path: &Path, mapping: &DeviceMapping) -> io::Result<Vec<Device>> {
-    let access = if mapping.cgroup_permissions.is_empty() { "rwm" } else { &mapping.cgroup_permissions };
+    let access =
+        if mapping.cgroup_permissions.is_empty() { "rwm" } else { &mapping.cgroup_permissions };
     if let Some(device) = device_at(path, &mapping.path_in_container, access)? {
         return Ok(vec![device]);
     }
     let mut out = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
-        let place = format!("{}/{}", mapping.path_in_container, entry.file_name().to_string_lossy());
+        let place =
+            format!("{}/{}", mapping.path_in_container, entry.file_name().to_string_lossy());
         if let Ok(Some(device)) = device_at(&entry.path(), &place, access) {
             out.push(device);
         }
@@ -296,8 +322,10 @@ fn collect_devices(folder: &Path, depth: u32, out: &mut Vec<Device>) {
 fn block_numbers(spec: &Spec) -> Result<BTreeMap<String, (i64, i64)>, Failure> {
     let mut out = BTreeMap::new();
     for path in plan::blkio_wishes(&spec.host.resources) {
-        let meta = std::fs::metadata(path).map_err(|e| Failure::new(500, format!("{path}: {e}")))?;
-        let numbers = (i64::from(rustix::fs::major(meta.rdev())), i64::from(rustix::fs::minor(meta.rdev())));
+        let meta =
+            std::fs::metadata(path).map_err(|e| Failure::new(500, format!("{path}: {e}")))?;
+        let numbers =
+            (i64::from(rustix::fs::major(meta.rdev())), i64::from(rustix::fs::minor(meta.rdev())));
         out.insert(path.to_owned(), numbers);
     }
     Ok(out)
@@ -314,7 +342,11 @@ pub async fn exec_process(
 
     let request = GetContainerRequest { id: container.id.clone() };
     let answer = container.client().containers().get(request).await;
-    let record = answer.map_err(|e| ApiError::internal(e.message()))?.into_inner().container.unwrap_or_default();
+    let record = answer
+        .map_err(|e| ApiError::internal(e.message()))?
+        .into_inner()
+        .container
+        .unwrap_or_default();
     let bytes = record.spec.map(|any| any.value).unwrap_or_default();
     let oci: OciSpec = serde_json::from_slice(&bytes)
         .map_err(|e| ApiError::internal(format!("spec of container {}: {e}", container.id)))?;

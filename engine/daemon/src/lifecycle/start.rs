@@ -91,7 +91,12 @@ pub async fn run(container: Arc<Container>, generation: u64, cancel: Cancellatio
         Ok(()) => Input::Started { generation, at: now() },
         Err(failure) => {
             undo(&container, made).await;
-            Input::StartFailed { generation, status: failure.status, code: failure.code, error: failure.text }
+            Input::StartFailed {
+                generation,
+                status: failure.status,
+                code: failure.code,
+                error: failure.text,
+            }
         }
     };
     let done = Batch::default().delete(INTENTS, container.id.as_bytes());
@@ -107,12 +112,19 @@ async fn steps(
     cancel: &CancellationToken,
     made: &mut Made,
 ) -> Result<(), Failure> {
-    let going = || if cancel.is_cancelled() { Err(Failure::new(409, "the start was cancelled")) } else { Ok(()) };
+    let going = || {
+        if cancel.is_cancelled() {
+            Err(Failure::new(409, "the start was cancelled"))
+        } else {
+            Ok(())
+        }
+    };
     let spec = container.spec().map_err(|e| Failure::new(500, e))?;
     let intent = Batch::default().put(INTENTS, container.id.as_bytes(), generation.to_string());
     container.store().commit(Class::Crash, intent).map_err(|e| Failure::new(500, e.to_string()))?;
     made.sandbox = true;
-    let (joined, root) = tokio::join!(network::join(container, &spec), root_mounts(container, &spec));
+    let (joined, root) =
+        tokio::join!(network::join(container, &spec), root_mounts(container, &spec));
     let (joined, root) = (joined?, root?);
     going()?;
     volumes::fill(container.deps(), &spec, &root).await.map_err(|e| Failure::new(500, e))?;
@@ -123,7 +135,10 @@ async fn steps(
     going()?;
     let sink = Sink::of_container(container.deps(), &spec);
     let foreign = runtime.is_foreign;
-    let stdio = sink.stdio(container.deps(), foreign, &mut made.detached).await.map_err(|e| Failure::new(500, e))?;
+    let stdio = sink
+        .stdio(container.deps(), foreign, &mut made.detached)
+        .await
+        .map_err(|e| Failure::new(500, e))?;
     let request = tasks::CreateTaskRequest {
         container_id: container.id.clone(),
         rootfs: root,
@@ -139,9 +154,17 @@ async fn steps(
     made.task = true;
     container.deliver(Input::Created { generation, pid: created.pid, detached_sink: foreign });
     going()?;
-    sink::admit(container, &sink.socket).await.map_err(|e| Failure::new(500, format!("attaching: {e}")))?;
-    let request = tasks::StartRequest { container_id: container.id.clone(), exec_id: String::new() };
-    container.client().tasks().start(request).await.map_err(|e| Failure::task(&RpcError::from(e)))?;
+    sink::admit(container, &sink.socket)
+        .await
+        .map_err(|e| Failure::new(500, format!("attaching: {e}")))?;
+    let request =
+        tasks::StartRequest { container_id: container.id.clone(), exec_id: String::new() };
+    container
+        .client()
+        .tasks()
+        .start(request)
+        .await
+        .map_err(|e| Failure::task(&RpcError::from(e)))?;
     Ok(())
 }
 
@@ -153,7 +176,9 @@ pub(crate) async fn root_mounts(container: &Container, spec: &Spec) -> Result<Ve
     }
     let request = MountsRequest { snapshotter: spec.snapshotter.clone(), key: spec.id.clone() };
     let answer = container.client().snapshots().mounts(request).await;
-    answer.map(|a| a.into_inner().mounts).map_err(|e| Failure::rpc("root file system of the container", &e.into()))
+    answer
+        .map(|a| a.into_inner().mounts)
+        .map_err(|e| Failure::rpc("root file system of the container", &e.into()))
 }
 
 async fn create_container(
@@ -167,7 +192,10 @@ async fn create_container(
     let record = ctr::Container {
         id: container.id.clone(),
         image: spec.config.image.clone(),
-        runtime: Some(ctr::container::Runtime { name: runtime.name.clone(), options: runtime.options.clone() }),
+        runtime: Some(ctr::container::Runtime {
+            name: runtime.name.clone(),
+            options: runtime.options.clone(),
+        }),
         spec: Some(containerd_api::any::json(containerd_api::any::OCI_SPEC, json)),
         snapshotter: spec.snapshotter.clone(),
         snapshot_key: spec.id.clone(),

@@ -22,7 +22,11 @@ use crate::sink;
 const TRIES: u32 = 8;
 
 /// Sends a signal to the container's first process.
-pub async fn signal(container: Arc<Container>, signal: u32, reply: Option<oneshot::Sender<Answer>>) {
+pub async fn signal(
+    container: Arc<Container>,
+    signal: u32,
+    reply: Option<oneshot::Sender<Answer>>,
+) {
     let request = tasks::KillRequest {
         container_id: container.id.clone(),
         signal,
@@ -54,7 +58,9 @@ pub async fn freeze(container: Arc<Container>, frozen: bool, reply: oneshot::Sen
         client.resume(tasks::ResumeTaskRequest { container_id: id }).await
     };
     let word = if frozen { "pause" } else { "unpause" };
-    let result = result.map(|_| ()).map_err(|e| format!("cannot {word} container {}: {}", container.id, e.message()));
+    let result = result
+        .map(|_| ())
+        .map_err(|e| format!("cannot {word} container {}: {}", container.id, e.message()));
     container.deliver(Input::Frozen(frozen, result, reply));
 }
 
@@ -95,10 +101,18 @@ pub async fn delete_task(deps: &Deps, id: &str) {
             Ok(_) => return,
             Err(e) if e.is_not_found() => return,
             Err(e) if e.kind == Kind::FailedPrecondition => {
-                let kill = tasks::KillRequest { container_id: id.to_owned(), signal: 9, all: true, ..Default::default() };
+                let kill = tasks::KillRequest {
+                    container_id: id.to_owned(),
+                    signal: 9,
+                    all: true,
+                    ..Default::default()
+                };
                 let _ = deps.client.tasks().kill(kill).await;
-                let wait = tasks::WaitRequest { container_id: id.to_owned(), exec_id: String::new() };
-                let _ = tokio::time::timeout(Duration::from_secs(2), deps.client.tasks().wait(wait)).await;
+                let wait =
+                    tasks::WaitRequest { container_id: id.to_owned(), exec_id: String::new() };
+                let _ =
+                    tokio::time::timeout(Duration::from_secs(2), deps.client.tasks().wait(wait))
+                        .await;
             }
             Err(e) => {
                 warn!("deleting the task of container {id}: {e}");
@@ -131,7 +145,8 @@ fn back_off(attempt: u32) -> Duration {
 pub async fn bury(deps: Deps, id: String, tombstone: Tombstone) {
     clean_run(&deps, &id).await;
     for attempt in 0..TRIES {
-        let request = RemoveSnapshotRequest { snapshotter: tombstone.snapshotter.clone(), key: id.clone() };
+        let request =
+            RemoveSnapshotRequest { snapshotter: tombstone.snapshotter.clone(), key: id.clone() };
         match deps.client.snapshots().remove(request).await.map_err(RpcError::from) {
             Ok(_) => break,
             Err(e) if e.is_not_found() => break,
@@ -143,14 +158,20 @@ pub async fn bury(deps: Deps, id: String, tombstone: Tombstone) {
         }
     }
     let mut folders = vec![specs::folder(&deps.settings.data_root, &id)];
-    folders.extend(tombstone.volumes.iter().map(|v| crate::volumes::folder(&deps.settings.data_root, v)));
+    folders.extend(
+        tombstone.volumes.iter().map(|v| crate::volumes::folder(&deps.settings.data_root, v)),
+    );
     for folder in folders {
         match std::fs::remove_dir_all(&folder) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => warn!("removing {}: {e}", folder.display()),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                warn!("removing {}: {e}", folder.display())
+            }
             _ => {}
         }
     }
-    if let Err(e) = deps.store.commit(Class::Crash, Batch::default().delete(TOMBSTONES, id.as_bytes())) {
+    if let Err(e) =
+        deps.store.commit(Class::Crash, Batch::default().delete(TOMBSTONES, id.as_bytes()))
+    {
         warn!("dropping the tombstone of container {id}: {e}");
     }
     deps.settled(&id);

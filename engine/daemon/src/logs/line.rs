@@ -56,7 +56,8 @@ pub(super) fn show(bytes: &[u8], options: &Options, out: &mut Vec<u8>) -> Shown 
     }
     if options.details {
         let attributes = line.attrs.unwrap_or_default();
-        let words: Vec<String> = attributes.iter().map(|(k, v)| format!("{}={}", escape(k), escape(v))).collect();
+        let words: Vec<String> =
+            attributes.iter().map(|(k, v)| format!("{}={}", escape(k), escape(v))).collect();
         out.extend_from_slice(words.join(",").as_bytes());
         out.push(b' ');
     }
@@ -77,7 +78,11 @@ fn nanos(time: &str) -> i64 {
 fn padded(time: &str) -> Cow<'_, str> {
     let Some(text) = time.strip_suffix('Z') else { return Cow::Borrowed(time) };
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if fraction.len() == 9 { Cow::Borrowed(time) } else { Cow::Owned(format!("{whole}.{fraction:0<9}Z")) }
+    if fraction.len() == 9 {
+        Cow::Borrowed(time)
+    } else {
+        Cow::Owned(format!("{whole}.{fraction:0<9}Z"))
+    }
 }
 
 /// As Go's `url.QueryEscape`.
@@ -85,7 +90,9 @@ fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte as char),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(byte as char)
+            }
             b' ' => out.push('+'),
             other => out.push_str(&format!("%{other:02X}")),
         }
@@ -116,7 +123,13 @@ mod tests {
 
     #[test]
     fn time_and_attributes_stand_before_the_text() {
-        let options = Options { stderr: true, raw: true, timestamps: true, details: true, ..Options::default() };
+        let options = Options {
+            stderr: true,
+            raw: true,
+            timestamps: true,
+            details: true,
+            ..Options::default()
+        };
         assert_eq!(shown(&options), b"2026-01-02T03:04:05.500000000Z k=v+w a<b\n");
     }
 
@@ -127,6 +140,9 @@ mod tests {
         let late = nanos("2026-01-02T03:04:06Z");
         assert_eq!(show(LINE, &Options { since: late, ..base.clone() }, &mut out), Shown::Yes);
         assert!(out.is_empty());
-        assert_eq!(show(LINE, &Options { until: late - 1_000_000_000, ..base }, &mut out), Shown::TooLate);
+        assert_eq!(
+            show(LINE, &Options { until: late - 1_000_000_000, ..base }, &mut out),
+            Shown::TooLate
+        );
     }
 }

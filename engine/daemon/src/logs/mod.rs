@@ -59,7 +59,8 @@ pub fn stream(
     options: &Options,
     end: Option<oneshot::Receiver<crate::lifecycle::machine::Answer>>,
 ) -> Result<ByteStream, ApiError> {
-    let failed = |e: io::Error| ApiError::internal(format!("reading the log {}: {e}", path.display()));
+    let failed =
+        |e: io::Error| ApiError::internal(format!("reading the log {}: {e}", path.display()));
     // Watched before it is read, so that no growth is missed.
     let watch = if end.is_some() { Some(Watch::new(&path).map_err(failed)?) } else { None };
     let reader = Reader::open(&path, options).map_err(failed)?;

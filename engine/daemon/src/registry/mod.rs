@@ -87,7 +87,12 @@ impl Registry {
     }
 
     fn reservation(&self, name: &str, id: &str) -> Reservation {
-        Reservation { registry: self.clone(), id: id.to_owned(), name: name.to_owned(), kept: false }
+        Reservation {
+            registry: self.clone(),
+            id: id.to_owned(),
+            name: name.to_owned(),
+            kept: false,
+        }
     }
 
     /// Records a container that a restart found.
@@ -131,7 +136,8 @@ impl Registry {
             return Ok(id.clone());
         }
         let from = (Bound::Included(reference), Bound::Unbounded);
-        let mut matching = inner.ids.range::<str, _>(from).take_while(|(id, _)| id.starts_with(reference));
+        let mut matching =
+            inner.ids.range::<str, _>(from).take_while(|(id, _)| id.starts_with(reference));
         let missing = || NameError::NotFound(reference.to_owned());
         let (first, _) = matching.next().filter(|_| !reference.is_empty()).ok_or_else(missing)?;
         match matching.next() {
@@ -223,7 +229,10 @@ mod tests {
                 .map(|_| scope.spawn(|| (new_id(), registry.clone())))
                 .map(|h| h.join().unwrap())
                 .collect();
-            handles.into_iter().map(|(id, r)| r.reserve("one", &id).map(|held| (id, held))).collect()
+            handles
+                .into_iter()
+                .map(|(id, r)| r.reserve("one", &id).map(|held| (id, held)))
+                .collect()
         });
         let winners: Vec<_> = claims.iter().filter_map(|c| c.as_ref().ok()).collect();
         assert_eq!(winners.len(), 1);

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use engine_api::{ExecCreateRequest, ExecInspect, ExecProcessConfig, ExecStartRequest, IdResponse, Value};
+use engine_api::{
+    ExecCreateRequest, ExecInspect, ExecProcessConfig, ExecStartRequest, IdResponse, Value,
+};
 use http::StatusCode;
 
 use crate::attach::{self, End, Wants, parse_keys};
@@ -41,7 +43,9 @@ async fn create(engine: Arc<Engine>, request: Request) -> Reply {
     parse_keys(&body.detach_keys).map_err(ApiError::bad_request)?;
     let container = running_for(&engine, &reference)?;
     if container.row().state.phase == Phase::Paused {
-        return Err(ApiError::conflict(format!("Container {reference} is paused, unpause the container before exec")));
+        return Err(ApiError::conflict(format!(
+            "Container {reference} is paused, unpause the container before exec"
+        )));
     }
     if !body.user.is_empty() {
         let pid = container.running().unwrap_or_default();
@@ -74,7 +78,10 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
     let body: ExecStartRequest = request.json().await?;
     let container = running_for(&engine, &exec.container)?;
     if container.row().state.phase == Phase::Paused {
-        return Err(ApiError::conflict(format!("Container {} is paused, unpause the container before exec", exec.container)));
+        return Err(ApiError::conflict(format!(
+            "Container {} is paused, unpause the container before exec",
+            exec.container
+        )));
     }
     let size = body.console_size.or(exec.request.console_size);
     if body.detach {
@@ -125,7 +132,11 @@ async fn inspect(engine: Arc<Engine>, request: Request) -> Reply {
         open_stdout: asked.attach_stdout,
         can_remove: state.exit_code.is_some(),
         container_id: exec.container.clone(),
-        detach_keys: if asked.detach_keys.is_empty() { Value::String(String::new()) } else { Value::String(asked.detach_keys.clone()) },
+        detach_keys: if asked.detach_keys.is_empty() {
+            Value::String(String::new())
+        } else {
+            Value::String(asked.detach_keys.clone())
+        },
         pid: i64::from(state.pid),
     };
     Ok(Response::json(&reply, request.version))

@@ -44,10 +44,14 @@ async fn follow(engine: Arc<Engine>, mut agreed: Option<oneshot::Sender<()>>) {
     }
 }
 
-async fn follow_once(engine: &Arc<Engine>, agreed: &mut Option<oneshot::Sender<()>>) -> Result<(), RpcError> {
+async fn follow_once(
+    engine: &Arc<Engine>,
+    agreed: &mut Option<oneshot::Sender<()>>,
+) -> Result<(), RpcError> {
     let namespace = engine.client.namespace();
     let filters = vec![format!("namespace=={namespace},topic~=|^/tasks/|")];
-    let mut stream = engine.client.events().subscribe(SubscribeRequest { filters }).await?.into_inner();
+    let mut stream =
+        engine.client.events().subscribe(SubscribeRequest { filters }).await?.into_inner();
     reconcile(engine).await?;
     if let Some(agreed) = agreed.take() {
         super::restore::start_due(engine);
@@ -69,7 +73,13 @@ async fn event(engine: &Arc<Engine>, envelope: &Envelope) {
             let code = i64::from(exit.exit_status);
             if container.row().state.detached_sink {
                 // A foreign shim tells nothing about drained output: its sink does.
-                tokio::spawn(exited_when_drained(Arc::clone(engine), container, exit.pid, code, at));
+                tokio::spawn(exited_when_drained(
+                    Arc::clone(engine),
+                    container,
+                    exit.pid,
+                    code,
+                    at,
+                ));
             } else {
                 let oom = record(engine, &container, exit.pid).is_some_and(|r| r.oom_killed);
                 container.deliver(Input::Exited { pid: exit.pid, code, at, oom });
@@ -87,7 +97,13 @@ async fn event(engine: &Arc<Engine>, envelope: &Envelope) {
 /// How long output may take to drain after an exit.
 const DRAIN: Duration = Duration::from_secs(2);
 
-async fn exited_when_drained(engine: Arc<Engine>, container: Arc<Container>, pid: u32, code: i64, at: i64) {
+async fn exited_when_drained(
+    engine: Arc<Engine>,
+    container: Arc<Container>,
+    pid: u32,
+    code: i64,
+    at: i64,
+) {
     let socket = sink::socket(&engine.settings.exec_root, &container.id, "");
     let wait = async {
         let hello = shim_api::sink::Hello { v: 1, stdin: false, stdout: false, stderr: false };
@@ -114,7 +130,8 @@ fn record(engine: &Engine, container: &Container, pid: u32) -> Option<ExitRecord
 pub(super) async fn tasks(engine: &Engine) -> Result<HashMap<String, Process>, RpcError> {
     let answer = engine.client.tasks().list(ListTasksRequest::default()).await?.into_inner();
     // Old versions leave the container's id in `id` alone.
-    let key = |p: &Process| if p.container_id.is_empty() { p.id.clone() } else { p.container_id.clone() };
+    let key =
+        |p: &Process| if p.container_id.is_empty() { p.id.clone() } else { p.container_id.clone() };
     Ok(answer.tasks.into_iter().map(|p| (key(&p), p)).collect())
 }
 
@@ -128,14 +145,17 @@ async fn reconcile(engine: &Arc<Engine>) -> Result<(), RpcError> {
             continue;
         }
         let task = tasks.get(&container.id);
-        let alive = task.is_some_and(|t| t.status() != Status::Stopped && (t.pid == pid || t.pid == 0));
+        let alive =
+            task.is_some_and(|t| t.status() != Status::Stopped && (t.pid == pid || t.pid == 0));
         if alive {
             continue;
         }
         let written = record(engine, &container, pid);
         let stopped = task.filter(|t| t.status() == Status::Stopped && t.pid == pid);
         let (code, at, oom) = match (written, stopped) {
-            (Some(r), _) => (i64::from(r.exit_code), containerd_api::time::nanos(r.exited_at), r.oom_killed),
+            (Some(r), _) => {
+                (i64::from(r.exit_code), containerd_api::time::nanos(r.exited_at), r.oom_killed)
+            }
             (None, Some(t)) => {
                 let at = t.exited_at.as_ref().map_or_else(now, containerd_api::time::to_nanos);
                 (i64::from(t.exit_status), at, false)

@@ -63,13 +63,18 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
     let store = Store::open(&settings.data_root.join("ferryd.redb"), FORMAT)?;
     let (network, reader) = open_network(&settings, &store)?;
     lease(&client).await?;
-    let config = ImagesConfig { snapshotter: settings.storage_driver.clone(), platform: Platform::host() };
+    let config =
+        ImagesConfig { snapshotter: settings.storage_driver.clone(), platform: Platform::host() };
     let images = Images::new(client.clone(), config);
     images.refresh().await.map_err(|e| StartupError::Machine(format!("images: {e}")))?;
     tokio::spawn(images.clone().follow());
-    let shim = program(Path::new("containerd-shim-ferry-v2"))
-        .ok_or_else(|| StartupError::Machine("containerd-shim-ferry-v2 is not installed beside ferryd".into()))?;
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    let shim = program(Path::new("containerd-shim-ferry-v2")).ok_or_else(|| {
+        StartupError::Machine("containerd-shim-ferry-v2 is not installed beside ferryd".into())
+    })?;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
     let engine = Arc::new(Engine::new(Parts {
         settings: Arc::clone(&settings),
         client,
@@ -106,9 +111,10 @@ impl<'a> Pidfile<'a> {
     fn write(path: &'a Path) -> Result<Self, StartupError> {
         let what = format!("pid file {}", path.display());
         if let Ok(text) = std::fs::read_to_string(path) {
-            let alive = text.trim().parse::<u32>().is_ok_and(|pid| {
-                pid != std::process::id() && is_ferryd(pid)
-            });
+            let alive = text
+                .trim()
+                .parse::<u32>()
+                .is_ok_and(|pid| pid != std::process::id() && is_ferryd(pid));
             if alive {
                 let text = format!("process with PID {} is still running", text.trim());
                 return Err(StartupError::Machine(format!("{what}: {text}")));
@@ -133,7 +139,10 @@ impl Drop for Pidfile<'_> {
     }
 }
 
-fn open_network(settings: &Settings, store: &Store) -> Result<(network::thread::Handle, network::Reader), StartupError> {
+fn open_network(
+    settings: &Settings,
+    store: &Store,
+) -> Result<(network::thread::Handle, network::Reader), StartupError> {
     let config = network_config(settings)?;
     let (store, reader) = (store.clone(), std::sync::mpsc::channel());
     let (send, receive) = reader;
@@ -161,7 +170,9 @@ fn network_config(settings: &Settings) -> Result<NetworkConfig, StartupError> {
     config.ip_forward = settings.ip_forward;
     if !settings.default_address_pools.is_empty() {
         let pools = settings.default_address_pools.iter().map(|(base, size)| {
-            let base = base.parse().map_err(|_| StartupError::Machine(format!("default-address-pools: {base}")))?;
+            let base = base
+                .parse()
+                .map_err(|_| StartupError::Machine(format!("default-address-pools: {base}")))?;
             Ok(ipam::PoolBase { base, size: *size })
         });
         config.pools = pools.collect::<Result<_, StartupError>>()?;
@@ -175,6 +186,8 @@ async fn lease(client: &Client) -> Result<(), StartupError> {
     match client.leases().create(request).await.map_err(RpcError::from) {
         Ok(_) => Ok(()),
         Err(e) if e.is_already_exists() => Ok(()),
-        Err(source) => Err(StartupError::Containerd { socket: client.socket().display().to_string(), source }),
+        Err(source) => {
+            Err(StartupError::Containerd { socket: client.socket().display().to_string(), source })
+        }
     }
 }

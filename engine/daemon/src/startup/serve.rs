@@ -37,11 +37,15 @@ fn unix(path: &std::path::Path, settings: &Settings) -> Result<UnixListener, Sta
         _ => {}
     }
     let listener = UnixListener::bind(path).map_err(machine(&what))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(machine(&what))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+        .map_err(machine(&what))?;
     match group(&settings.group) {
         Some(gid) => std::os::unix::fs::chown(path, Some(0), Some(gid)).map_err(machine(&what))?,
         None if settings.group_is_explicit => {
-            return Err(StartupError::Machine(format!("{what}: group {} not found", settings.group)));
+            return Err(StartupError::Machine(format!(
+                "{what}: group {} not found",
+                settings.group
+            )));
         }
         None => {}
     }

@@ -9,7 +9,11 @@ struct Case {
 
 fn case() -> Case {
     Case {
-        config: ContainerConfig { hostname: "83f203f33a83".into(), env: Some(vec!["PATH=/bin".into()]), ..Default::default() },
+        config: ContainerConfig {
+            hostname: "83f203f33a83".into(),
+            env: Some(vec!["PATH=/bin".into()]),
+            ..Default::default()
+        },
         host: HostConfig { shm_size: 64 << 20, ipc_mode: "private".into(), ..Default::default() },
     }
 }
@@ -23,7 +27,11 @@ fn plan(case: &Case, change: impl FnOnce(&mut Input<'_>)) -> Result<Spec, PlanEr
         open_ports: true,
         ..HostFacts::default()
     };
-    let (args, identity, numbers) = (["sleep".to_owned()], Identity { groups: vec![0], ..Identity::default() }, BTreeMap::new());
+    let (args, identity, numbers) = (
+        ["sleep".to_owned()],
+        Identity { groups: vec![0], ..Identity::default() },
+        BTreeMap::new(),
+    );
     let mut input = Input {
         id: "ID",
         config: &case.config,
@@ -61,7 +69,10 @@ fn the_default_spec_is_the_one_that_users_know() {
     use NamespaceType::{Ipc, Mount, Network, Pid, Uts};
     assert_eq!(kinds, [Mount, Network, Uts, Pid, Ipc]);
     let places: Vec<_> = spec.mounts.iter().map(|m| m.destination.as_str()).collect();
-    assert_eq!(places, ["/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup", "/dev/mqueue", "/dev/shm"]);
+    assert_eq!(
+        places,
+        ["/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup", "/dev/mqueue", "/dev/shm"]
+    );
 }
 
 #[test]
@@ -70,7 +81,9 @@ fn privileged_lifts_masks_filters_and_device_rules() {
     case.host.privileged = true;
     let spec = plan(&case, |_| {}).unwrap();
     let linux = spec.linux.unwrap();
-    assert!(linux.seccomp.is_none() && linux.masked_paths.is_empty() && linux.readonly_paths.is_empty());
+    assert!(
+        linux.seccomp.is_none() && linux.masked_paths.is_empty() && linux.readonly_paths.is_empty()
+    );
     assert_eq!(linux.resources.unwrap().devices.len(), 1);
     assert!(spec.mounts.iter().all(|m| !m.options.iter().any(|o| o == "ro")));
     assert_eq!(spec.process.unwrap().capabilities.unwrap().bounding.len(), caps::ALL.len());
@@ -98,7 +111,10 @@ fn the_hosts_namespaces_are_left_out() {
 fn a_field_without_support_is_refused_by_name() {
     let mut case = case();
     case.host.volume_driver = "nfs".into();
-    assert_eq!(plan(&case, |_| {}).unwrap_err().to_string(), "VolumeDriver is not supported by Ferry yet");
+    assert_eq!(
+        plan(&case, |_| {}).unwrap_err().to_string(),
+        "VolumeDriver is not supported by Ferry yet"
+    );
 }
 
 #[test]

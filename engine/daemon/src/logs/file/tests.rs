@@ -32,7 +32,10 @@ fn rotated_files_come_before_the_one_that_grows() {
     write(&rotated(&path, 2), 0..10);
     write(&rotated(&path, 1), 10..20);
     write(&path, 20..25);
-    assert_eq!(drain(&mut Reader::open(&path, &options(None)).unwrap()), (0..25).collect::<Vec<_>>());
+    assert_eq!(
+        drain(&mut Reader::open(&path, &options(None)).unwrap()),
+        (0..25).collect::<Vec<_>>()
+    );
     for tail in [0, 1, 5, 6, 15, 24, 25, 99] {
         let got = drain(&mut Reader::open(&path, &options(Some(tail))).unwrap());
         assert_eq!(got, (25_usize.saturating_sub(tail)..25).collect::<Vec<_>>(), "tail {tail}");

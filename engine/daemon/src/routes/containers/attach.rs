@@ -19,7 +19,11 @@ const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 
 /// The content type of a stream that is taken over.
 pub(in crate::routes) fn content_type(request: &Request, tty: bool) -> &'static str {
-    if request.upgrade.is_some() && !tty && request.version.at_least(42) { MULTIPLEXED } else { RAW }
+    if request.upgrade.is_some() && !tty && request.version.at_least(42) {
+        MULTIPLEXED
+    } else {
+        RAW
+    }
 }
 
 /// The handler.
@@ -46,12 +50,18 @@ fn prepare(engine: &Arc<Engine>, request: &Request) -> Result<Plan, ApiError> {
     let container = engine.find(request.name())?;
     let query = &request.query;
     let keys = parse_keys(query.get("detachKeys")).map_err(|e| {
-        ApiError::bad_request(format!("Invalid detach keys ({}) provided: {e}", query.get("detachKeys")))
+        ApiError::bad_request(format!(
+            "Invalid detach keys ({}) provided: {e}",
+            query.get("detachKeys")
+        ))
     })?;
     let row = container.row();
     let phase = row.state.phase;
     if phase == Phase::Paused {
-        return Err(ApiError::conflict(format!("container {} is paused, unpause the container before attach", container.id)));
+        return Err(ApiError::conflict(format!(
+            "container {} is paused, unpause the container before attach",
+            container.id
+        )));
     }
     let wants = Wants {
         stdin: query.bool("stdin") && row.fixed.open_stdin,
@@ -98,7 +108,12 @@ async fn run(engine: Arc<Engine>, plan: Plan, mut hijacked: Hijacked) {
 }
 
 async fn old_output(engine: &Engine, container: &Container, wants: &Wants) -> Vec<u8> {
-    let options = Options { stdout: wants.stdout, stderr: wants.stderr, raw: wants.tty, ..Options::default() };
+    let options = Options {
+        stdout: wants.stdout,
+        stderr: wants.stderr,
+        raw: wants.tty,
+        ..Options::default()
+    };
     let path = sink::log_path(&engine.settings.data_root, &container.id);
     logs::read_all(&path, &options).await.unwrap_or_default()
 }

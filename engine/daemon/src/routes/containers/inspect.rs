@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use containerd_api::services::snapshots::v1::{MountsRequest, UsageRequest};
 use engine_api::{
-    ContainerInspect, ContainerState, DriverData, EndpointSettings, NetworkSettings, PortBinding, PortMap, StringMap,
+    ContainerInspect, ContainerState, DriverData, EndpointSettings, NetworkSettings, PortBinding,
+    PortMap, StringMap,
 };
 
 use crate::engine::Engine;
@@ -19,7 +20,9 @@ use crate::sink;
 /// The handler.
 pub(super) async fn inspect(engine: Arc<Engine>, request: Request) -> Result<Response, ApiError> {
     let container = engine.find(request.name())?;
-    let spec = container.spec().map_err(|_| ApiError::not_found(format!("No such container: {}", request.name())))?;
+    let spec = container
+        .spec()
+        .map_err(|_| ApiError::not_found(format!("No such container: {}", request.name())))?;
     let row = container.row();
     let mut reply = whole(&engine, &container, &row, spec);
     reply.graph_driver = driver_data(&engine, &container, &row).await;
@@ -34,13 +37,20 @@ pub(super) async fn inspect(engine: Arc<Engine>, request: Request) -> Result<Res
 /// What the container itself wrote, in bytes.
 pub(super) async fn size(engine: &Engine, container: &Container) -> i64 {
     let row = container.row();
-    let request = UsageRequest { snapshotter: row.fixed.snapshotter.clone(), key: container.id.clone() };
+    let request =
+        UsageRequest { snapshotter: row.fixed.snapshotter.clone(), key: container.id.clone() };
     engine.client.snapshots().usage(request).await.map_or(0, |answer| answer.into_inner().size)
 }
 
 fn whole(engine: &Engine, container: &Container, row: &Row, spec: Spec) -> ContainerInspect {
     let folder = engine.settings.data_root.join("containers").join(&spec.id);
-    let file = |name: &str| if row.state.generation > 0 { folder.join(name).to_string_lossy().into_owned() } else { String::new() };
+    let file = |name: &str| {
+        if row.state.generation > 0 {
+            folder.join(name).to_string_lossy().into_owned()
+        } else {
+            String::new()
+        }
+    };
     let has_log = spec.host.log_config.driver == "json-file";
     let log = sink::log_path(&engine.settings.data_root, &spec.id);
     let ids = container.execs.ids();
@@ -65,7 +75,11 @@ fn whole(engine: &Engine, container: &Container, row: &Row, spec: Spec) -> Conta
         resolv_conf_path: file("resolv.conf"),
         hostname_path: file("hostname"),
         hosts_path: file("hosts"),
-        log_path: if has_log && row.state.generation > 0 { log.to_string_lossy().into_owned() } else { String::new() },
+        log_path: if has_log && row.state.generation > 0 {
+            log.to_string_lossy().into_owned()
+        } else {
+            String::new()
+        },
         name: format!("/{}", row.name),
         restart_count: i64::from(row.state.restart_count),
         driver: spec.snapshotter.clone(),
@@ -99,8 +113,15 @@ fn state(row: &Row) -> ContainerState {
 }
 
 async fn driver_data(engine: &Engine, container: &Container, row: &Row) -> DriverData {
-    let request = MountsRequest { snapshotter: row.fixed.snapshotter.clone(), key: container.id.clone() };
-    let mounts = engine.client.snapshots().mounts(request).await.map(|a| a.into_inner().mounts).unwrap_or_default();
+    let request =
+        MountsRequest { snapshotter: row.fixed.snapshotter.clone(), key: container.id.clone() };
+    let mounts = engine
+        .client
+        .snapshots()
+        .mounts(request)
+        .await
+        .map(|a| a.into_inner().mounts)
+        .unwrap_or_default();
     let mut data = StringMap::from([("ID".to_owned(), container.id.clone())]);
     let options = mounts.iter().filter(|m| m.r#type == "overlay").flat_map(|m| &m.options);
     for option in options {
@@ -126,7 +147,10 @@ fn networks(engine: &Engine, container: &Container, row: &Row, spec: &Spec) -> N
         all.insert(endpoint.network_name.clone(), endpoint_settings(&asked, endpoint));
         for binding in &endpoint.ports {
             let key = format!("{}/{}", binding.container_port, binding.protocol.as_str());
-            let shown = PortBinding { host_ip: binding.host_ip.to_string(), host_port: binding.host_port.to_string() };
+            let shown = PortBinding {
+                host_ip: binding.host_ip.to_string(),
+                host_port: binding.host_port.to_string(),
+            };
             ports.entry(key).or_default().get_or_insert_default().push(shown);
         }
     }

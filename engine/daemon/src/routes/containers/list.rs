@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine_api::filters::{CONTAINERS, FilterError, Filters};
-use engine_api::{ContainerSummary, EndpointSettings, Port, SummaryHostConfig, SummaryNetworkSettings};
+use engine_api::{
+    ContainerSummary, EndpointSettings, Port, SummaryHostConfig, SummaryNetworkSettings,
+};
 use http::StatusCode;
 use jiff::Timestamp;
 
@@ -15,7 +17,8 @@ use crate::lifecycle::container::Row;
 use crate::records::Phase;
 use crate::routes::networks::endpoint_settings;
 
-const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+const STATES: [&str; 7] =
+    ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 const HEALTH: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 
 /// The word of the API for what a container is doing.
@@ -38,7 +41,9 @@ pub(super) async fn list(engine: Arc<Engine>, request: Request) -> Result<Respon
             break;
         }
         let row = container.row();
-        if (all || row.state.phase.is_running()) && matches(&engine, &container, &row, &filters, &since_before) {
+        if (all || row.state.phase.is_running())
+            && matches(&engine, &container, &row, &filters, &since_before)
+        {
             out.push((container, row));
         }
     }
@@ -55,7 +60,10 @@ pub(super) async fn list(engine: Arc<Engine>, request: Request) -> Result<Respon
 }
 
 pub(super) fn image_size(engine: &Engine, row: &Row) -> i64 {
-    engine.images.resolve(&row.fixed.image_id).map_or(0, |image| i64::try_from(image.size()).unwrap_or(i64::MAX))
+    engine
+        .images
+        .resolve(&row.fixed.image_id)
+        .map_or(0, |image| i64::try_from(image.size()).unwrap_or(i64::MAX))
 }
 
 /// Times of the containers that `before` and `since` name.
@@ -78,24 +86,45 @@ fn check(filters: &Filters) -> Result<(), ApiError> {
         ApiError::bad_request(format!("invalid filter '{key}={value}': {why}"))
     };
     for value in filters.get("status").filter(|v| !STATES.contains(v)) {
-        return Err(invalid("status", value, format!("invalid value for state ({value}): must be one of {}", STATES.join(", "))));
+        return Err(invalid(
+            "status",
+            value,
+            format!("invalid value for state ({value}): must be one of {}", STATES.join(", ")),
+        ));
     }
     for value in filters.get("health").filter(|v| !HEALTH.contains(v)) {
-        return Err(invalid("health", value, format!("invalid value for health ({value}): must be one of {}", HEALTH.join(", "))));
+        return Err(invalid(
+            "health",
+            value,
+            format!("invalid value for health ({value}): must be one of {}", HEALTH.join(", ")),
+        ));
     }
     for value in filters.get("exited").filter(|v| v.parse::<i64>().is_err()) {
-        return Err(invalid("exited", value, format!("strconv.Atoi: parsing {value:?}: invalid syntax")));
+        return Err(invalid(
+            "exited",
+            value,
+            format!("strconv.Atoi: parsing {value:?}: invalid syntax"),
+        ));
     }
     filters.boolean("is-task").map_err(|e: FilterError| ApiError::from(e))?;
     Ok(())
 }
 
-fn matches(engine: &Engine, container: &Container, row: &Row, filters: &Filters, bounds: &Bounds) -> bool {
+fn matches(
+    engine: &Engine,
+    container: &Container,
+    row: &Row,
+    filters: &Filters,
+    bounds: &Bounds,
+) -> bool {
     let fixed = &row.fixed;
-    let any = |key: &str, test: &dyn Fn(&str) -> bool| !filters.contains(key) || filters.get(key).any(test);
+    let any = |key: &str, test: &dyn Fn(&str) -> bool| {
+        !filters.contains(key) || filters.get(key).any(test)
+    };
     let name = |wanted: &str| {
         let bare = wanted.trim_start_matches('/');
-        row.name.contains(bare.trim_start_matches('^').trim_end_matches('$')) && anchored(&row.name, bare)
+        row.name.contains(bare.trim_start_matches('^').trim_end_matches('$'))
+            && anchored(&row.name, bare)
     };
     let ancestor = |wanted: &str| {
         let image = engine.images.resolve(wanted).map(|i| i.id.to_string());
@@ -104,23 +133,34 @@ fn matches(engine: &Engine, container: &Container, row: &Row, filters: &Filters,
     let network = |wanted: &str| {
         let joined = engine.networks.of_container(&container.id);
         fixed.networks.iter().any(|n| n == wanted)
-            || joined.iter().any(|e| e.network_name == wanted || e.network.as_str().starts_with(wanted))
+            || joined
+                .iter()
+                .any(|e| e.network_name == wanted || e.network.as_str().starts_with(wanted))
     };
-    let volume = |wanted: &str| fixed.mounts.iter().any(|m| m.name == wanted || m.destination == wanted || m.source == wanted);
+    let volume = |wanted: &str| {
+        fixed
+            .mounts
+            .iter()
+            .any(|m| m.name == wanted || m.destination == wanted || m.source == wanted)
+    };
     let port = |wanted: &str| {
         let wanted = if wanted.contains('/') { wanted.to_owned() } else { format!("{wanted}/tcp") };
         fixed.exposed.contains(&wanted)
     };
     let published = |wanted: &str| {
         ports(engine, container, row).iter().any(|p| {
-            p.public_port != 0 && (format!("{}/{}", p.private_port, p.kind) == wanted || p.private_port.to_string() == wanted)
+            p.public_port != 0
+                && (format!("{}/{}", p.private_port, p.kind) == wanted
+                    || p.private_port.to_string() == wanted)
         })
     };
     any("id", &|wanted| container.id.starts_with(wanted))
         && any("name", &name)
         && any("status", &|wanted| state_word(row) == wanted)
         && any("exited", &|wanted| {
-            row.state.phase == Phase::Exited && wanted.parse() == Ok(row.state.exit_code) && row.state.started_at != 0
+            row.state.phase == Phase::Exited
+                && wanted.parse() == Ok(row.state.exit_code)
+                && row.state.started_at != 0
         })
         && any("health", &|wanted| wanted == "none")
         && filters.labels("label", &fixed.labels)
@@ -161,7 +201,10 @@ fn summary(engine: &Engine, container: &Container, row: &Row) -> ContainerSummar
         labels: fixed.labels.clone(),
         state: state_word(row).to_owned(),
         status: status(row),
-        host_config: SummaryHostConfig { network_mode: fixed.network_mode.clone(), annotations: fixed.annotations.clone() },
+        host_config: SummaryHostConfig {
+            network_mode: fixed.network_mode.clone(),
+            annotations: fixed.annotations.clone(),
+        },
         network_settings: SummaryNetworkSettings { networks: networks(engine, container, row) },
         mounts: fixed.mounts.clone(),
         ..ContainerSummary::default()
@@ -169,9 +212,14 @@ fn summary(engine: &Engine, container: &Container, row: &Row) -> ContainerSummar
 }
 
 /// The networks of a container: as joined while it runs, else as asked for.
-fn networks(engine: &Engine, container: &Container, row: &Row) -> BTreeMap<String, EndpointSettings> {
+fn networks(
+    engine: &Engine,
+    container: &Container,
+    row: &Row,
+) -> BTreeMap<String, EndpointSettings> {
     let plain = EndpointSettings::default();
-    let mut out: BTreeMap<_, _> = row.fixed.networks.iter().map(|n| (n.clone(), plain.clone())).collect();
+    let mut out: BTreeMap<_, _> =
+        row.fixed.networks.iter().map(|n| (n.clone(), plain.clone())).collect();
     for endpoint in engine.networks.of_container(&container.id) {
         out.insert(endpoint.network_name.clone(), endpoint_settings(&plain, &endpoint));
     }
@@ -206,14 +254,18 @@ fn ports(engine: &Engine, container: &Container, row: &Row) -> Vec<Port> {
 /// `Up 5 minutes (Paused)`, `Exited (0) 3 days ago`.
 fn status(row: &Row) -> String {
     let state = &row.state;
-    let since = |nanos: i64| human((Timestamp::now().as_nanosecond() as i64).saturating_sub(nanos) / 1_000_000_000);
+    let since = |nanos: i64| {
+        human((Timestamp::now().as_nanosecond() as i64).saturating_sub(nanos) / 1_000_000_000)
+    };
     if row.removing {
         return "Removal In Progress".into();
     }
     match state.phase {
         Phase::Running => format!("Up {}", since(state.started_at)),
         Phase::Paused => format!("Up {} (Paused)", since(state.started_at)),
-        Phase::Restarting => format!("Restarting ({}) {} ago", state.exit_code, since(state.finished_at)),
+        Phase::Restarting => {
+            format!("Restarting ({}) {} ago", state.exit_code, since(state.finished_at))
+        }
         Phase::Dead => "Dead".into(),
         Phase::Created => "Created".into(),
         Phase::Exited if state.finished_at == 0 => String::new(),
@@ -246,9 +298,17 @@ mod tests {
     #[test]
     fn durations_read_as_people_say_them() {
         let cases = [
-            (0, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (61, "About a minute"),
-            (120, "2 minutes"), (3600, "About an hour"), (2 * 3600, "2 hours"), (3 * 86400, "3 days"),
-            (20 * 86400, "2 weeks"), (100 * 86400, "3 months"), (800 * 86400, "2 years"),
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (61, "About a minute"),
+            (120, "2 minutes"),
+            (3600, "About an hour"),
+            (2 * 3600, "2 hours"),
+            (3 * 86400, "3 days"),
+            (20 * 86400, "2 weeks"),
+            (100 * 86400, "3 months"),
+            (800 * 86400, "2 years"),
         ];
         for (seconds, text) in cases {
             assert_eq!(human(seconds), text);

@@ -20,7 +20,9 @@ pub(super) async fn logs(engine: Arc<Engine>, request: Request) -> Result<Respon
     let container = engine.find(request.name())?;
     let row = container.row();
     if row.fixed.log_driver == "none" {
-        return Err(ApiError::not_implemented("configured logging driver does not support reading"));
+        return Err(ApiError::not_implemented(
+            "configured logging driver does not support reading",
+        ));
     }
     let options = Options {
         stdout,
@@ -39,7 +41,11 @@ pub(super) async fn logs(engine: Arc<Engine>, request: Request) -> Result<Respon
     let path = sink::log_path(&engine.settings.data_root, &container.id);
     let stream = logs::stream(path, &options, end)?;
     let multiplexed = !options.raw && request.version.at_least(42);
-    let kind = if multiplexed { "application/vnd.docker.multiplexed-stream" } else { "application/vnd.docker.raw-stream" };
+    let kind = if multiplexed {
+        "application/vnd.docker.multiplexed-stream"
+    } else {
+        "application/vnd.docker.raw-stream"
+    };
     Ok(Response::stream(HeaderValue::from_static(kind), stream))
 }
 
@@ -49,7 +55,9 @@ pub(in crate::routes) fn time(text: &str) -> Result<i64, ApiError> {
         return Ok(0);
     }
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let invalid = |part: &str| ApiError::internal(format!("strconv.ParseInt: parsing {part:?}: invalid syntax"));
+    let invalid = |part: &str| {
+        ApiError::internal(format!("strconv.ParseInt: parsing {part:?}: invalid syntax"))
+    };
     let seconds: i64 = seconds.parse().map_err(|_| invalid(seconds))?;
     let nanos: i64 = if fraction.is_empty() {
         0
@@ -67,6 +75,9 @@ mod tests {
     fn times_are_seconds_with_a_fraction() {
         assert_eq!(time("12.5").unwrap(), 12_500_000_000);
         assert_eq!(time("1").unwrap(), 1_000_000_000);
-        assert_eq!(time("abc").unwrap_err().message, "strconv.ParseInt: parsing \"abc\": invalid syntax");
+        assert_eq!(
+            time("abc").unwrap_err().message,
+            "strconv.ParseInt: parsing \"abc\": invalid syntax"
+        );
     }
 }

@@ -59,17 +59,26 @@ pub fn register(router: &mut Router, engine: &Arc<Engine>) {
 /// A refusal as clients know it. `reference` is what the client called the container.
 pub(super) fn refused(container: &Container, reference: &str, refusal: Refusal) -> ApiError {
     let id = &container.id;
-    let remove = |why: &str| ApiError::conflict(format!("cannot remove container \"{reference}\": {why}"));
+    let remove =
+        |why: &str| ApiError::conflict(format!("cannot remove container \"{reference}\": {why}"));
     match refusal {
         Refusal::NotModified => ApiError::not_modified(),
         Refusal::NotRunning => ApiError::conflict(format!("container {id} is not running")),
-        Refusal::StartPaused => ApiError::conflict("cannot start a paused container, try unpause instead"),
+        Refusal::StartPaused => {
+            ApiError::conflict("cannot start a paused container, try unpause instead")
+        }
         Refusal::AlreadyPaused => ApiError::conflict(format!("Container {id} is already paused")),
         Refusal::NotPaused => ApiError::internal(format!("Container {id} is not paused")),
         Refusal::Restarting => restarting(id),
-        Refusal::RemovalInProgress => ApiError::conflict(format!("removal of container {reference} is already in progress")),
-        Refusal::MarkedForRemoval => ApiError::conflict("container is marked for removal and cannot be started"),
-        Refusal::RemoveRunning => remove("container is running: stop the container before removing or force remove"),
+        Refusal::RemovalInProgress => {
+            ApiError::conflict(format!("removal of container {reference} is already in progress"))
+        }
+        Refusal::MarkedForRemoval => {
+            ApiError::conflict("container is marked for removal and cannot be started")
+        }
+        Refusal::RemoveRunning => {
+            remove("container is running: stop the container before removing or force remove")
+        }
         Refusal::RemovePaused => remove("container is paused and must be unpaused first"),
         Refusal::RemoveRestarting => {
             remove("container is restarting: stop the container before removing or force remove")
@@ -88,7 +97,10 @@ pub(super) fn restarting(id: &str) -> ApiError {
 }
 
 /// The container whose process runs (or is frozen), or why there is none.
-pub(in crate::routes) fn running_for(engine: &Engine, reference: &str) -> Result<Arc<Container>, ApiError> {
+pub(in crate::routes) fn running_for(
+    engine: &Engine,
+    reference: &str,
+) -> Result<Arc<Container>, ApiError> {
     let container = engine.find(reference)?;
     match container.row().state.phase {
         Phase::Running | Phase::Paused => Ok(container),
@@ -121,7 +133,9 @@ fn platform(query: &Query) -> Result<(), ApiError> {
 
 async fn start(engine: Arc<Engine>, request: Request) -> Reply {
     if request.body.length().is_some_and(|n| n > 2) && request.version.at_least(24) {
-        return Err(ApiError::bad_request("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"));
+        return Err(ApiError::bad_request(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
+        ));
     }
     for key in ["checkpoint", "checkpoint-dir"] {
         if !request.query.get(key).is_empty() {
@@ -163,7 +177,10 @@ async fn restart(engine: Arc<Engine>, request: Request) -> Reply {
 async fn kill(engine: Arc<Engine>, request: Request) -> Reply {
     let reference = request.name();
     let container = engine.find(reference)?;
-    let prefixed = |e: ApiError| ApiError { message: format!("cannot kill container: {reference}: {}", e.message), ..e };
+    let prefixed = |e: ApiError| ApiError {
+        message: format!("cannot kill container: {reference}: {}", e.message),
+        ..e
+    };
     let signal = match request.query.get("signal") {
         "" => signals::SIGKILL,
         text => signals::parse(text).map_err(|e| prefixed(ApiError::bad_request(e.to_string())))?,
@@ -226,7 +243,9 @@ async fn wait(engine: Arc<Engine>, request: Request) -> Reply {
 pub(in crate::routes) fn size(query: &Query) -> Result<(u32, u32), ApiError> {
     let number = |key: &str, what: &str| {
         let text = query.get(key);
-        text.parse::<u32>().map_err(|_| ApiError::bad_request(format!("invalid resize {what} {text:?}: invalid syntax")))
+        text.parse::<u32>().map_err(|_| {
+            ApiError::bad_request(format!("invalid resize {what} {text:?}: invalid syntax"))
+        })
     };
     Ok((number("h", "height")?, number("w", "width")?))
 }
@@ -250,7 +269,9 @@ async fn rename(engine: Arc<Engine>, request: Request) -> Reply {
         return Err(ApiError::bad_request("Neither old nor new names may be empty"));
     }
     if new == old {
-        return Err(ApiError::bad_request("Renaming a container with the same name as its current name"));
+        return Err(ApiError::bad_request(
+            "Renaming a container with the same name as its current name",
+        ));
     }
     engine.registry.rename(&container.id, &new).map_err(|e| {
         let text = e.to_string().replace("container name (", "container name (/");
@@ -267,7 +288,11 @@ async fn rename(engine: Arc<Engine>, request: Request) -> Reply {
     Ok(Response::no_content())
 }
 
-async fn write_name(engine: &Arc<Engine>, container: &Container, name: &str) -> Result<(), ApiError> {
+async fn write_name(
+    engine: &Arc<Engine>,
+    container: &Container,
+    name: &str,
+) -> Result<(), ApiError> {
     let mut spec = container.spec().map_err(ApiError::not_found)?;
     name.clone_into(&mut spec.name);
     let store = engine.store.clone();
@@ -275,5 +300,8 @@ async fn write_name(engine: &Arc<Engine>, container: &Container, name: &str) -> 
         let batch = Batch::default().put_json(SPECS, spec.id.as_bytes(), &spec)?;
         store.commit(Class::Power, batch)
     });
-    written.await.map_err(|e| ApiError::internal(e.to_string()))?.map_err(|e| ApiError::internal(e.to_string()))
+    written
+        .await
+        .map_err(|e| ApiError::internal(e.to_string()))?
+        .map_err(|e| ApiError::internal(e.to_string()))
 }

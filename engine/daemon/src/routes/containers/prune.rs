@@ -49,7 +49,10 @@ pub(super) async fn prune(engine: Arc<Engine>, request: Request) -> Result<Respo
     let attributes = [("reclaimed".to_owned(), space.to_string())];
     engine.events.publish("container", "prune", "", attributes.into());
     let ids: Vec<String> = removed.into_iter().map(|(id, _)| id).collect();
-    let reply = ContainersPruneReport { containers_deleted: Some(ids).filter(|l| !l.is_empty()), space_reclaimed: space };
+    let reply = ContainersPruneReport {
+        containers_deleted: Some(ids).filter(|l| !l.is_empty()),
+        space_reclaimed: space,
+    };
     Ok(Response::json(&reply, request.version))
 }
 
@@ -61,7 +64,8 @@ fn until(text: &str) -> Result<i64, ApiError> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX));
     }
-    super::logs::time(text).map_err(|_| ApiError::bad_request(format!("invalid filter 'until={text}'")))
+    super::logs::time(text)
+        .map_err(|_| ApiError::bad_request(format!("invalid filter 'until={text}'")))
 }
 
 /// Go's `1h30m`.

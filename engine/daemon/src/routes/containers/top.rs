@@ -21,10 +21,16 @@ pub(super) async fn top(engine: Arc<Engine>, request: Request) -> Result<Respons
         "" => "-ef".to_owned(),
         text => text.to_owned(),
     };
-    let pids = engine.client.tasks().list_pids(ListPidsRequest { container_id: container.id.clone() }).await;
+    let pids = engine
+        .client
+        .tasks()
+        .list_pids(ListPidsRequest { container_id: container.id.clone() })
+        .await;
     let pids = pids.map_err(|e| ApiError::internal(e.message()))?.into_inner();
     let pids: HashSet<u32> = pids.processes.iter().map(|p| p.pid).collect();
-    let text = tokio::task::spawn_blocking(move || ps(&args)).await.map_err(|e| ApiError::internal(e.to_string()))??;
+    let text = tokio::task::spawn_blocking(move || ps(&args))
+        .await
+        .map_err(|e| ApiError::internal(e.to_string()))??;
     let reply = parse(&text, &pids)?;
     container.tell("top", &[]);
     Ok(Response::json(&reply, request.version))
@@ -48,13 +54,16 @@ fn ps(args: &str) -> Result<String, ApiError> {
 
 fn parse(text: &str, pids: &HashSet<u32>) -> Result<ContainerTopResponse, ApiError> {
     let mut lines = text.lines();
-    let titles: Vec<String> = lines.next().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    let titles: Vec<String> =
+        lines.next().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
     let pid_at = titles.iter().position(|t| t == "PID");
-    let pid_at = pid_at.ok_or_else(|| ApiError::internal("Couldn't find PID field in ps output"))?;
+    let pid_at =
+        pid_at.ok_or_else(|| ApiError::internal("Couldn't find PID field in ps output"))?;
     let mut processes = Vec::new();
     for line in lines {
         let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let ours = words.get(pid_at).and_then(|w| w.parse().ok()).is_some_and(|pid| pids.contains(&pid));
+        let ours =
+            words.get(pid_at).and_then(|w| w.parse().ok()).is_some_and(|pid| pids.contains(&pid));
         if ours {
             // The last column is a command with spaces.
             let rest = words.split_off(words.len().min(titles.len() - 1)).join(" ");
