@@ -8,6 +8,7 @@ use supervisor::version::VERSION;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Serve(Flags),
+    Publish(Publish),
     Print(String),
 }
 
@@ -19,6 +20,14 @@ pub(crate) struct Flags {
     pub root: Option<PathBuf>,
     pub state: Option<PathBuf>,
     pub log_level: Option<String>,
+}
+
+/// An event to pass on to a running daemon.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Publish {
+    pub address: Option<PathBuf>,
+    pub namespace: String,
+    pub topic: String,
 }
 
 const HELP: &str = "\
@@ -33,6 +42,10 @@ Serves containerd's gRPC services on a unix socket.
   -l, --log-level LEVEL  trace, debug, info, warn, error
   -v, --version          print the version
   -h, --help             print this
+
+Usage: ferry-containerd [--address PATH] publish --topic TOPIC --namespace NAME
+
+Publishes the packed event on standard input, for shims that call this program.
 ";
 
 /// Parses the arguments after the program's name.
@@ -40,6 +53,9 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Action, String
     let mut args = args.peekable();
     let mut flags = Flags::default();
     while let Some(arg) = args.next() {
+        if arg == "publish" {
+            return publish(flags, args).map(Action::Publish);
+        }
         let Some(flag) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) else {
             return Err(format!("unknown command {arg:?}; see --help"));
         };
@@ -76,6 +92,31 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Action, String
     Ok(Action::Serve(flags))
 }
 
+fn publish(before: Flags, mut args: impl Iterator<Item = String>) -> Result<Publish, String> {
+    let mut wish = Publish { address: before.address, ..Publish::default() };
+    while let Some(arg) = args.next() {
+        let flag = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).unwrap_or_default();
+        let (name, given) = match flag.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (flag, None),
+        };
+        let field = match name {
+            "topic" => &mut wish.topic,
+            "namespace" => &mut wish.namespace,
+            _ => return Err(format!("publish: unknown argument {arg:?}; see --help")),
+        };
+        *field = given
+            .or_else(|| args.next())
+            .ok_or_else(|| format!("flag {arg:?} needs a value; see --help"))?;
+    }
+    for (name, value) in [("topic", &wish.topic), ("namespace", &wish.namespace)] {
+        if value.is_empty() {
+            return Err(format!("publish: --{name} is required"));
+        }
+    }
+    Ok(wish)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +138,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn shims_publish_with_the_address_before_the_command() {
+        let parsed = parse_words("--address /s publish --topic /a/b --namespace moby");
+        let (namespace, topic) = ("moby".into(), "/a/b".into());
+        let wanted = Publish { address: Some("/s".into()), namespace, topic };
+        assert_eq!(parsed, Ok(Action::Publish(wanted)));
+    }
+
     fn wanted_copy(flags: &Flags) -> Flags {
         Flags {
             config: flags.config.clone(),
@@ -110,7 +159,9 @@ mod tests {
     #[test]
     fn what_is_unknown_is_named() {
         assert!(parse_words("--nope").unwrap_err().contains("--nope"));
-        assert!(parse_words("publish").unwrap_err().contains("publish"));
+        assert!(parse_words("serve").unwrap_err().contains("serve"));
+        assert!(parse_words("publish --namespace n").unwrap_err().contains("--topic"));
+        assert!(parse_words("publish --nope").unwrap_err().contains("--nope"));
         assert!(parse_words("--root").unwrap_err().contains("needs a value"));
         assert!(parse_words("--root x").unwrap_err().contains("absolute"));
     }

@@ -8,13 +8,18 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use flags::{Action, Flags};
-use supervisor::{Config, State, server, version};
+use supervisor::{Config, State, publish, server, version};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let name = "ferry-containerd";
-    let flags = match flags::parse(std::env::args().skip(1)) {
-        Ok(Action::Serve(flags)) => flags,
+    let done = match flags::parse(std::env::args().skip(1)) {
+        Ok(Action::Serve(flags)) => run(&flags),
+        Ok(Action::Publish(wish)) => {
+            let address = wish.address.unwrap_or_else(|| Config::default().address);
+            publish::publish(&address, &wish.namespace, &wish.topic, std::io::stdin())
+                .map_err(anyhow::Error::from)
+        }
         Ok(Action::Print(text)) => {
             use std::io::Write as _;
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -25,7 +30,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(&flags) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{name}: {error:#}");

@@ -115,14 +115,12 @@ impl Children {
             own.insert(child.pid());
             (Claim(&self.0, child.pid()), child.into_pidfd())
         };
-        let exit = match tokio::time::timeout(limit, ended(&pidfd)).await {
-            Ok(exit) => exit.map_err(failed)?,
-            Err(_) => {
-                process::signal_pidfd(pidfd.as_fd(), 9).map_err(failed)?;
-                ended(&pidfd).await.map_err(failed)?;
-                return Err(RunError::Timeout(name.to_owned(), limit));
-            }
+        let Ok(exit) = tokio::time::timeout(limit, ended(&pidfd)).await else {
+            process::signal_pidfd(pidfd.as_fd(), 9).map_err(failed)?;
+            ended(&pidfd).await.map_err(failed)?;
+            return Err(RunError::Timeout(name.to_owned(), limit));
         };
+        let exit = exit.map_err(failed)?;
         drop(claim);
         let stdout = contents(&mut output).map_err(failed)?;
         let stderr = contents(&mut errors).map_err(failed)?;

@@ -39,13 +39,20 @@ impl Running {
             state: config.state.join("io.containerd.runtime.v2.task"),
             grpc_address: config.address.clone(),
             ttrpc_address,
-            own_shim: own_shim(&program),
+            own_shim: crate::sealed::program(&config.state, &own_shim(&program)),
             program,
             children,
             host,
         });
         tasks.restore().await;
         Ok(Self { tasks, streams })
+    }
+
+    /// Gives back what only running tasks need; for an orderly stop.
+    pub(crate) fn stop(&self, state: &Path) {
+        if self.tasks.is_empty() {
+            crate::sealed::release(state);
+        }
     }
 }
 

@@ -101,7 +101,13 @@ pub async fn serve(
     let housekeeping = crate::gc::run(Arc::clone(&state));
     state.gc.trigger();
     tracing::info!(address = %config.address.display(), "serving");
+    let asked = Arc::clone(&state);
+    let noting = move |request: tonic::Request<()>| {
+        asked.activity.touch();
+        Ok(request)
+    };
     let server = Server::builder()
+        .layer(tonic::service::InterceptorLayer::new(noting))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(1 << 20)
@@ -114,5 +120,6 @@ pub async fn serve(
         () = housekeeping => Ok(()),
     };
     let _ = std::fs::remove_file(&config.address);
+    running.stop(&config.state);
     result
 }

@@ -35,6 +35,8 @@ pub struct State {
     pub boot_id: String,
     /// The garbage collector.
     pub gc: Collector,
+    /// When memory is given back.
+    pub activity: crate::idle::Activity,
     pub(crate) folders: Folders,
     pub(crate) open_refs: OpenRefs,
     pub(crate) pending_blobs: PendingBlobs,
@@ -65,6 +67,7 @@ impl State {
         let folders = prepare_root(&config.root, &store, &boot_id)?;
         Ok(Self {
             gc: Collector::default(),
+            activity: crate::idle::Activity::default(),
             folders,
             open_refs: OpenRefs::default(),
             pending_blobs: PendingBlobs::default(),

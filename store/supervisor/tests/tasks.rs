@@ -1,4 +1,5 @@
 //! Tasks on a stock shim and a stock runc: life, exec, death, restart. Needs root and the peers.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout)]
 
 use shim_api::events::{Event as _, TaskExit};
 use shim_api::prost::Message as _;

@@ -1,4 +1,5 @@
 //! Layers in and out: what is unpacked, diffed and unpacked again is the same tree.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 

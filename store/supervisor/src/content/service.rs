@@ -200,7 +200,9 @@ impl api::content_server::Content for Service {
         let (answers, stream) = mpsc::channel(4);
         let session =
             Session { state: Arc::clone(&self.0), context, messages: request.into_inner() };
+        let state = Arc::clone(&self.0);
         tokio::spawn(async move {
+            let _end = state.activity.until_end();
             if let Err(status) = session.run(&answers).await {
                 let _ = answers.send(Err(status)).await;
             }

@@ -54,6 +54,7 @@ impl api::diff_server::Diff for Service {
         }
         let blob = from_wire(wish.diff)?;
         let state = Arc::clone(&self.0);
+        let _end = self.0.activity.until_end();
         let applied =
             blocking(move || state.diff_apply(&context, &blob, &wish.mounts, wish.sync_fs)).await?;
         Ok(Response::new(api::ApplyResponse { applied: Some(to_wire(&applied)) }))

@@ -78,5 +78,5 @@ pub async fn run(state: Arc<State>) {
             }
         }
     };
-    futures_util::future::join3(removal, syncing, collecting).await;
+    futures_util::future::join4(removal, syncing, collecting, state.activity.run()).await;
 }

@@ -6,7 +6,8 @@ use super::TaskError;
 use shim_api::bootstrap::Bootstrap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// A task's folder.
@@ -46,12 +47,16 @@ impl Bundle {
     /// Makes the folder with `config.json` and an empty `rootfs`, for the shim program `shim`.
     pub fn create(&self, spec: &[u8], shim: &Path) -> Result<(), TaskError> {
         let failed = |e| self.failed("creating", e);
-        if let Some(parent) = self.path.parent() {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(parent);
-            made.map_err(failed)?;
-        }
         // Traversable, since a user namespace's root must reach rootfs; not listable.
-        match fs::DirBuilder::new().mode(0o711).create(&self.path) {
+        let make = || fs::DirBuilder::new().mode(0o711).create(&self.path);
+        let made = match (make(), self.path.parent()) {
+            (Err(e), Some(namespace)) if e.kind() == io::ErrorKind::NotFound => {
+                let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(namespace);
+                made.and_then(|()| make())
+            }
+            (made, _) => made,
+        };
+        match made {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(TaskError::Exists(format!("task {} already exists", self.id)));
             }
@@ -68,8 +73,9 @@ impl Bundle {
     fn fill(&self, spec: &[u8], shim: &Path) -> io::Result<()> {
         fs::DirBuilder::new().mode(0o711).create(self.path.join("rootfs"))?;
         let config = self.path.join("config.json");
-        fs::write(&config, spec)?;
-        fs::set_permissions(&config, fs::Permissions::from_mode(0o600))?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(config)?;
+        file.write_all(spec)?;
         fs::write(self.path.join(SHIM), shim.as_os_str().as_encoded_bytes())
     }
 

@@ -28,7 +28,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub(super) fn resolve(name: &str, settings: &Settings) -> Result<PathBuf, TaskError> {
     if name.starts_with('/') {
         let path = PathBuf::from(name);
-        return if runnable(&path) {
+        return if is_own(&path, settings) && same_file(&path, &settings.own_shim) {
+            Ok(settings.own_shim.clone())
+        } else if runnable(&path) {
             Ok(path)
         } else {
             Err(TaskError::Invalid(format!("runtime {name:?}: no such program")))
@@ -54,6 +56,19 @@ pub(super) fn resolve(name: &str, settings: &Settings) -> Result<PathBuf, TaskEr
         return Ok(settings.own_shim.clone());
     }
     Err(TaskError::NotFound(format!("runtime {name:?} binary not installed {program:?}")))
+}
+
+/// The program that a bundle's shim was started from. Ours is wherever it is now: its sealed place
+/// may have gone.
+pub(super) fn pinned(settings: &Settings, bundle: &Bundle) -> Option<PathBuf> {
+    let program = bundle.shim()?;
+    let moved = is_own(&program, settings) && !runnable(&program);
+    Some(if moved { settings.own_shim.clone() } else { program })
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    let both = a.metadata().and_then(|a| Ok((a, b.metadata()?)));
+    both.is_ok_and(|(a, b)| crate::sealed::same_file(&a, &b))
 }
 
 fn runnable(path: &Path) -> bool {

@@ -62,6 +62,11 @@ impl Tasks {
         self.get(namespace, id).is_ok()
     }
 
+    /// Whether there is no task at all.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// All tasks of a namespace.
     pub(super) fn all(&self, namespace: &str) -> Vec<Arc<Shim>> {
         let shims = self.lock();
@@ -135,7 +140,7 @@ impl Tasks {
     /// Removes what a failed start left; its own failure is only told to the log, since the
     /// caller has the first one to report.
     async fn clean(&self, bundle: &Bundle) {
-        if let Some(program) = bundle.shim()
+        if let Some(program) = launch::pinned(&self.0.settings, bundle)
             && let Err(e) = launch::delete(&self.0.settings, bundle, &program).await
         {
             tracing::debug!("after a failed start: {e}");
@@ -192,7 +197,7 @@ impl Tasks {
 
     /// Ends what a dead shim left, publishes the exit, forgets the task.
     async fn bury(&self, bundle: &Bundle, shim: Option<&Shim>) {
-        let deleted = match bundle.shim() {
+        let deleted = match launch::pinned(&self.0.settings, bundle) {
             Some(program) => launch::delete(&self.0.settings, bundle, &program).await,
             None => Err(TaskError::NotFound(format!("the shim program of {}", bundle.id))),
         };

@@ -47,7 +47,7 @@ impl Shim {
         at: &Bootstrap,
         company: CancellationToken,
     ) -> Result<Self, TaskError> {
-        let _company = company.drop_guard();
+        let company = company.drop_guard();
         let path = Path::new(at.socket_path());
         let connected = tokio::time::timeout(QUICK, TtrpcClient::connect(path)).await;
         let lost = |what: String| TaskError::Lost { id: bundle.id.clone(), what };
@@ -57,7 +57,7 @@ impl Shim {
         let service = if at.version >= 3 { SERVICE_V3 } else { SERVICE_V2 };
         let (pid, ending) = (AtomicU32::new(0), AtomicBool::new(false));
         let dead = watch::Sender::new(None);
-        Ok(Self { bundle, client, service, pid, ending, _company, dead })
+        Ok(Self { bundle, client, service, pid, ending, _company: company, dead })
     }
 
     /// Calls the task service.

@@ -211,14 +211,10 @@ pub(super) trait Handler: Send + Sync + 'static {
 /// Serves one connection until the peer leaves. Calls are answered in order.
 pub(super) async fn serve(stream: UnixStream, handler: Arc<dyn Handler>) -> io::Result<()> {
     let mut codec = ServerCodec::default();
-    let mut buffer = vec![0_u8; READ];
     loop {
         stream.readable().await?;
-        match stream.try_read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(n) => codec.feed(&buffer[..n]).map_err(io::Error::other)?,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(e) => return Err(e),
+        if !feed(&stream, &mut codec)? {
+            return Ok(());
         }
         while let Some(call) = codec.next_call() {
             let result = handler.handle(&call.service, &call.method, &call.payload);
@@ -232,6 +228,18 @@ pub(super) async fn serve(stream: UnixStream, handler: Arc<dyn Handler>) -> io::
                 Err(e) => return Err(e),
             }
         }
+    }
+}
+
+/// Takes once what has arrived; false at the end. The buffer is the thread's: a connection that
+/// idles holds none.
+fn feed(stream: &UnixStream, codec: &mut ServerCodec) -> io::Result<bool> {
+    let mut buffer = [0_u8; READ];
+    match stream.try_read(&mut buffer) {
+        Ok(0) => Ok(false),
+        Ok(n) => codec.feed(&buffer[..n]).map(|()| true).map_err(io::Error::other),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(e) => Err(e),
     }
 }
 

@@ -16,8 +16,8 @@ const MAX_DOCUMENT: u64 = 8 << 20;
 
 /// What a document is.
 pub(super) enum Node {
-    Index(Index),
-    Manifest(Manifest),
+    Index(Box<Index>),
+    Manifest(Box<Manifest>),
     Leaf,
 }
 
@@ -31,10 +31,12 @@ impl Node {
             return Self::Leaf;
         };
         if value.get("manifests").is_some_and(serde_json::Value::is_array) {
-            return serde_json::from_value(value).map_or(Self::Leaf, Self::Index);
+            return serde_json::from_value(value)
+                .map_or(Self::Leaf, |index| Self::Index(Box::new(index)));
         }
         if value.get("config").is_some() && value.get("layers").is_some() {
-            return serde_json::from_value(value).map_or(Self::Leaf, Self::Manifest);
+            return serde_json::from_value(value)
+                .map_or(Self::Leaf, |manifest| Self::Manifest(Box::new(manifest)));
         }
         Self::Leaf
     }

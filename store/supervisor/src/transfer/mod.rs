@@ -123,9 +123,10 @@ pub fn tag(state: &State, context: &Context, from: &str, store: &ImageStore) -> 
     }
     for name in names {
         let mut record = Image::new(image.target.clone());
-        record.labels = match store.labels.is_empty() {
-            true => image.labels.clone(),
-            false => store.labels.clone().into_iter().collect(),
+        record.labels = if store.labels.is_empty() {
+            image.labels.clone()
+        } else {
+            store.labels.clone().into_iter().collect()
         };
         state.put_image(context, &name, record)?;
     }

@@ -25,9 +25,10 @@ pub(super) fn given(store: &ImageStore, image: &Descriptor) -> Vec<String> {
     let mut names: Vec<String> =
         Some(store.name.clone()).filter(|name| !name.is_empty()).into_iter().collect();
     for reference in store.extra_references.iter().filter(|r| !r.is_prefix) {
-        names.push(match reference.add_digest {
-            true => format!("{}@{}", reference.name, image.digest),
-            false => reference.name.clone(),
+        names.push(if reference.add_digest {
+            format!("{}@{}", reference.name, image.digest)
+        } else {
+            reference.name.clone()
         });
     }
     names

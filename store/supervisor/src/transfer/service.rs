@@ -34,6 +34,7 @@ impl api::transfer_server::Transfer for Service {
         request: Request<api::TransferRequest>,
     ) -> Result<Response<()>, Status> {
         let context = Context::from_metadata(request.metadata())?;
+        let _end = self.state.activity.until_end();
         let wish = request.into_inner();
         let (source, destination) =
             (wish.source.unwrap_or_default(), wish.destination.unwrap_or_default());

@@ -66,7 +66,7 @@ fn manifests(
     depth: u32,
 ) -> Result<(), Error> {
     match Node::stored(state, context, of) {
-        Ok(Node::Manifest(manifest)) => found.push(manifest),
+        Ok(Node::Manifest(manifest)) => found.push(*manifest),
         Ok(Node::Index(index)) if depth < 8 => {
             for child in &index.manifests {
                 manifests(state, context, child, found, depth + 1)?;
