@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use containerd_rpc::{Client, until};
 use sys::spawn::Command;
+use tokio::net::unix::pipe::Receiver;
 use tracing::info;
 
 use super::{StartupError, machine};
@@ -32,11 +33,7 @@ pub(super) async fn connect(settings: &Settings) -> Result<Client, StartupError>
     Ok(client)
 }
 
-async fn ensure_own(
-    settings: &Settings,
-    client: &Client,
-    socket: &Path,
-) -> Result<(), StartupError> {
+async fn ensure_own(settings: &Settings, client: &Client, socket: &Path) -> Result<(), StartupError> {
     if socket.exists() && until(client, QUICK).await.is_ok() {
         return Ok(());
     }
@@ -44,9 +41,8 @@ async fn ensure_own(
 }
 
 fn start(settings: &Settings, socket: &Path) -> Result<(), StartupError> {
-    let binary = program(Path::new("ferry-containerd")).ok_or_else(|| {
-        StartupError::Machine("ferry-containerd is not installed beside ferryd".into())
-    })?;
+    let binary = program(Path::new("ferry-containerd"))
+        .ok_or_else(|| StartupError::Machine("ferry-containerd is not installed beside ferryd".into()))?;
     let log = settings.exec_root.join("ferry-containerd.log");
     let file = std::fs::OpenOptions::new()
         .create(true)
@@ -76,10 +72,8 @@ fn start(settings: &Settings, socket: &Path) -> Result<(), StartupError> {
 fn reap(child: sys::spawn::Child) {
     tokio::spawn(async move {
         let pid = child.pid();
-        if let Ok(fd) = tokio::io::unix::AsyncFd::with_interest(
-            child.into_pidfd(),
-            tokio::io::Interest::READABLE,
-        ) {
+        // A pidfd is no pipe, but polled like one: readable means ended.
+        if let Ok(fd) = Receiver::from_owned_fd_unchecked(child.into_pidfd()) {
             let _ = fd.readable().await;
             let _ = sys::process::reap(pid);
         }
@@ -92,9 +86,7 @@ fn watch_own(settings: &Settings, client: &Client, socket: &Path) {
     tokio::spawn(async move {
         loop {
             // A call that lasts as long as the peer: its end is the news.
-            let request = containerd_api::services::events::v1::SubscribeRequest {
-                filters: vec!["topic==/ferry/none".into()],
-            };
+            let request = containerd_api::services::events::v1::SubscribeRequest { filters: vec!["topic==/ferry/none".into()] };
             if let Ok(answer) = client.events().subscribe(request).await {
                 let mut stream = answer.into_inner();
                 while let Ok(Some(_)) = stream.message().await {}

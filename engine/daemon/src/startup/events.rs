@@ -11,7 +11,7 @@ use containerd_api::services::events::v1::SubscribeRequest;
 use containerd_api::services::tasks::v1::ListTasksRequest;
 use containerd_api::task_types::{Process, Status};
 use containerd_api::types::Envelope;
-use containerd_rpc::RpcError;
+use containerd_rpc::{Client, RpcError};
 use shim_api::sink::ExitRecord;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
@@ -127,8 +127,8 @@ fn record(engine: &Engine, container: &Container, pid: u32) -> Option<ExitRecord
 }
 
 /// All tasks of containerd by container.
-pub(super) async fn tasks(engine: &Engine) -> Result<HashMap<String, Process>, RpcError> {
-    let answer = engine.client.tasks().list(ListTasksRequest::default()).await?.into_inner();
+pub(super) async fn tasks(client: &Client) -> Result<HashMap<String, Process>, RpcError> {
+    let answer = client.tasks().list(ListTasksRequest::default()).await?.into_inner();
     // Old versions leave the container's id in `id` alone.
     let key =
         |p: &Process| if p.container_id.is_empty() { p.id.clone() } else { p.container_id.clone() };
@@ -137,7 +137,7 @@ pub(super) async fn tasks(engine: &Engine) -> Result<HashMap<String, Process>, R
 
 /// Tells the exits that nobody was told of.
 async fn reconcile(engine: &Arc<Engine>) -> Result<(), RpcError> {
-    let tasks = tasks(engine).await?;
+    let tasks = tasks(&engine.client).await?;
     for container in engine.all() {
         let row = container.row();
         let pid = row.state.pid;

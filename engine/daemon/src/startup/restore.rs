@@ -2,25 +2,21 @@
 
 use std::sync::Arc;
 
-use containerd_api::task_types::Status;
 use futures_util::future::join_all;
-use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::{StartupError, events};
+use super::StartupError;
 use crate::engine::Engine;
 use crate::lifecycle::machine::Message;
 use crate::lifecycle::restart::Policy;
 use crate::lifecycle::{self, Container};
 use crate::records::{INTENTS, Phase, SPECS, STATES, Spec, State, TOMBSTONES, Tombstone};
 
-/// Reads all records, gives the network its containers, undoes what was half made and
+/// Reads all records, undoes what was half made and
 /// goes on with what was half removed.
 pub(super) async fn load(engine: &Arc<Engine>) -> Result<(), StartupError> {
-    let states: std::collections::HashMap<Vec<u8>, State> =
-        engine.store.scan_json(STATES, b"")?.into_iter().collect();
-    let intents: Vec<Vec<u8>> =
-        engine.store.scan(INTENTS, b"")?.into_iter().map(|(id, _)| id).collect();
+    let states: std::collections::HashMap<Vec<u8>, State> = engine.store.scan_json(STATES, b"")?.into_iter().collect();
+    let intents: Vec<Vec<u8>> = engine.store.scan(INTENTS, b"")?.into_iter().map(|(id, _)| id).collect();
     let mut count = 0;
     for (id, spec) in engine.store.scan_json::<Spec>(SPECS, b"")? {
         let mut state = states.get(&id).cloned().unwrap_or_default();
@@ -32,7 +28,6 @@ pub(super) async fn load(engine: &Arc<Engine>) -> Result<(), StartupError> {
         engine.add_container(Container::new(Arc::clone(engine), &spec, state));
         count += 1;
     }
-    restore_network(engine).await?;
     for id in intents {
         let id = String::from_utf8_lossy(&id).into_owned();
         undo_start(engine, &id).await;
@@ -43,33 +38,6 @@ pub(super) async fn load(engine: &Arc<Engine>) -> Result<(), StartupError> {
     }
     info!("{count} containers");
     Ok(())
-}
-
-async fn restore_network(engine: &Arc<Engine>) -> Result<(), StartupError> {
-    let tasks = events::tasks(engine).await.map_err(|source| StartupError::Containerd {
-        socket: engine.client.socket().display().to_string(),
-        source,
-    })?;
-    let living: std::collections::HashSet<String> = tasks
-        .iter()
-        .filter(|(_, t)| t.status() != Status::Stopped)
-        .map(|(id, _)| id.clone())
-        .collect();
-    let (done, result) = oneshot::channel();
-    engine.network.submit(move |networks| {
-        let _ = done.send(networks.restore(&|id| living.contains(id)));
-    });
-    match result.await {
-        Ok(Ok(found)) => {
-            info!(
-                "networks: {} endpoints kept, {} made again, {} sandboxes buried",
-                found.kept, found.made, found.buried
-            );
-            Ok(())
-        }
-        Ok(Err(e)) => Err(e.into()),
-        Err(_) => Err(StartupError::Machine("the network thread has ended".into())),
-    }
 }
 
 /// A start that the last daemon began and did not finish.
@@ -94,9 +62,7 @@ pub(super) fn start_due(engine: &Arc<Engine>) {
         let state = &row.state;
         let due = match state.phase {
             Phase::Restarting => true,
-            Phase::Exited => {
-                policy.at_boot(state.started_at != 0, state.exit_code, state.stopped_by_user)
-            }
+            Phase::Exited => policy.at_boot(state.started_at != 0, state.exit_code, state.stopped_by_user),
             Phase::Created => false,
             _ => false,
         };
@@ -115,7 +81,6 @@ pub(super) async fn end(engine: &Arc<Engine>) {
     }
     let timeout = u64::try_from(engine.settings.shutdown_timeout).unwrap_or(15);
     let timeout = std::time::Duration::from_secs(timeout);
-    let running: Vec<_> =
-        engine.all().into_iter().filter(|c| c.row().state.phase.is_running()).collect();
+    let running: Vec<_> = engine.all().into_iter().filter(|c| c.row().state.phase.is_running()).collect();
     join_all(running.iter().map(|c| c.ask(|reply| Message::Shutdown(Some(timeout), reply)))).await;
 }
