@@ -266,22 +266,32 @@ impl<R> Machine<R> {
         let mut out = Vec::new();
         match input {
             Input::Message(message) => self.message(message, &mut out),
-            Input::Created { generation, pid, detached_sink } if generation == self.state.generation => {
+            Input::Created { generation, pid, detached_sink }
+                if generation == self.state.generation =>
+            {
                 self.state.pid = pid;
                 self.state.detached_sink = detached_sink;
                 out.push(Output::Record);
             }
-            Input::Started { generation, at } if generation == self.state.generation => self.started(at, &mut out),
-            Input::StartFailed { generation, status, code, error } if generation == self.state.generation => {
+            Input::Started { generation, at } if generation == self.state.generation => {
+                self.started(at, &mut out)
+            }
+            Input::StartFailed { generation, status, code, error }
+                if generation == self.state.generation =>
+            {
                 self.start_failed(status, code, error, now, &mut out);
             }
-            Input::Exited { pid, code, at, oom } if pid == self.state.pid && pid != 0 => match &mut self.busy {
-                // Dead before the start was answered: told after it.
-                Busy::Starting { early_exit, .. } => *early_exit = Some((code, at, oom)),
-                _ => self.exited(code, at, oom, &mut out),
-            },
+            Input::Exited { pid, code, at, oom } if pid == self.state.pid && pid != 0 => {
+                match &mut self.busy {
+                    // Dead before the start was answered: told after it.
+                    Busy::Starting { early_exit, .. } => *early_exit = Some((code, at, oom)),
+                    _ => self.exited(code, at, oom, &mut out),
+                }
+            }
             Input::Frozen(frozen, result, reply) => self.frozen(frozen, result, reply, &mut out),
-            Input::TornDown(generation) if generation == self.state.generation || self.start_held => {
+            Input::TornDown(generation)
+                if generation == self.state.generation || self.start_held =>
+            {
                 self.settling = false;
                 if std::mem::take(&mut self.start_held) {
                     out.push(Output::Start(self.state.generation));
@@ -384,7 +394,8 @@ impl<R> Machine<R> {
     }
 
     fn started(&mut self, at: i64, out: &mut Outputs<R>) {
-        let Busy::Starting { replies, early_exit, restarted, .. } = std::mem::replace(&mut self.busy, Busy::Idle)
+        let Busy::Starting { replies, early_exit, restarted, .. } =
+            std::mem::replace(&mut self.busy, Busy::Idle)
         else {
             return;
         };
@@ -405,8 +416,17 @@ impl<R> Machine<R> {
         }
     }
 
-    fn start_failed(&mut self, status: u16, code: i64, error: String, now: i64, out: &mut Outputs<R>) {
-        let Busy::Starting { replies, .. } = std::mem::replace(&mut self.busy, Busy::Idle) else { return };
+    fn start_failed(
+        &mut self,
+        status: u16,
+        code: i64,
+        error: String,
+        now: i64,
+        out: &mut Outputs<R>,
+    ) {
+        let Busy::Starting { replies, .. } = std::mem::replace(&mut self.busy, Busy::Idle) else {
+            return;
+        };
         let was_restart = self.state.phase == Phase::Restarting;
         self.state.pid = 0;
         self.state.exit_code = code;
@@ -442,7 +462,8 @@ impl<R> Machine<R> {
             _ => (Vec::new(), false, false),
         };
         let by_user = self.state.stopped_by_user || self.removing.is_some();
-        let again = self.rules.policy.after_exit(code, self.state.restart_count, by_user) && !then_start;
+        let again =
+            self.rules.policy.after_exit(code, self.state.restart_count, by_user) && !then_start;
         self.state.phase = if again { Phase::Restarting } else { Phase::Exited };
         if std::mem::take(&mut self.shutting_down) {
             self.state.stopped_by_user = false;
@@ -486,7 +507,14 @@ impl<R> Machine<R> {
         }
     }
 
-    fn stop(&mut self, signal: Option<u32>, timeout: Option<Option<Duration>>, reply: R, then_start: bool, out: &mut Outputs<R>) {
+    fn stop(
+        &mut self,
+        signal: Option<u32>,
+        timeout: Option<Option<Duration>>,
+        reply: R,
+        then_start: bool,
+        out: &mut Outputs<R>,
+    ) {
         if self.removing.is_some() {
             let refusal = if then_start { Refusal::MarkedForRemoval } else { Refusal::NotModified };
             return out.push(Output::Reply(reply, Err(refusal)));
@@ -518,7 +546,11 @@ impl<R> Machine<R> {
                 self.timer += 1;
                 self.busy = Busy::Stopping { replies: vec![reply], then_start, forced: false };
                 out.push(Output::Record);
-                let first = signal.unwrap_or(if self.rules.stop_signal == 0 { SIGTERM } else { self.rules.stop_signal });
+                let first = signal.unwrap_or(if self.rules.stop_signal == 0 {
+                    SIGTERM
+                } else {
+                    self.rules.stop_signal
+                });
                 self.signal(first, None, out);
                 if let Some(limit) = limit {
                     out.push(Output::StopTimer(self.timer, limit));
@@ -549,7 +581,8 @@ impl<R> Machine<R> {
                 out.push(Output::Reply(reply, Ok(0)));
             }
             phase if phase.has_task() => {
-                let stop_signal = if self.rules.stop_signal == 0 { SIGTERM } else { self.rules.stop_signal };
+                let stop_signal =
+                    if self.rules.stop_signal == 0 { SIGTERM } else { self.rules.stop_signal };
                 if signal == SIGKILL || signal == stop_signal {
                     self.state.stopped_by_user = true;
                     out.push(Output::Record);
@@ -653,7 +686,9 @@ impl<R> Machine<R> {
         out.push(Output::Forget(volumes));
         out.push(Output::Event(Event::Destroy));
         let code = self.state.exit_code;
-        out.extend(std::mem::take(&mut self.waiters).into_iter().map(|(_, r)| Output::Reply(r, Ok(code))));
+        out.extend(
+            std::mem::take(&mut self.waiters).into_iter().map(|(_, r)| Output::Reply(r, Ok(code))),
+        );
         out.extend(replies.into_iter().map(|r| Output::Reply(r, Ok(0))));
     }
 }

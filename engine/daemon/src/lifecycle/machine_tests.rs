@@ -7,7 +7,8 @@ use super::*;
 type M = Machine<u32>;
 
 fn machine(policy: Policy, auto_remove: bool) -> M {
-    let rules = Rules { auto_remove, policy, stop_signal: 0, stop_timeout: Some(Duration::from_secs(10)) };
+    let rules =
+        Rules { auto_remove, policy, stop_signal: 0, stop_timeout: Some(Duration::from_secs(10)) };
     Machine::new(State::default(), rules)
 }
 
@@ -113,9 +114,15 @@ fn a_policy_restarts_and_a_kill_by_the_user_ends_it() {
     run(&mut m, 7);
     let out = exit(&mut m, 7, 1);
     assert_eq!(m.state.phase, Phase::Restarting);
-    assert!(out.iter().any(|o| matches!(o, Output::RestartTimer(_, d) if *d == Duration::from_millis(100))));
+    assert!(
+        out.iter()
+            .any(|o| matches!(o, Output::RestartTimer(_, d) if *d == Duration::from_millis(100)))
+    );
     assert_eq!(replies(&say(&mut m, Message::Start(2))), [(2, Err(Refusal::NotModified))]);
-    assert_eq!(replies(&say(&mut m, Message::Remove(false, false, 3))), [(3, Err(Refusal::RemoveRestarting))]);
+    assert_eq!(
+        replies(&say(&mut m, Message::Remove(false, false, 3))),
+        [(3, Err(Refusal::RemoveRestarting))]
+    );
     assert_eq!(replies(&say(&mut m, Message::Kill(9, 4))), [(4, Ok(0))]);
     assert_eq!(m.state.phase, Phase::Exited);
 }
@@ -123,7 +130,10 @@ fn a_policy_restarts_and_a_kill_by_the_user_ends_it() {
 #[test]
 fn refusals_follow_the_state_table() {
     let mut m = machine(Policy::No, false);
-    assert_eq!(replies(&say(&mut m, Message::Stop(None, None, 1))), [(1, Err(Refusal::NotModified))]);
+    assert_eq!(
+        replies(&say(&mut m, Message::Stop(None, None, 1))),
+        [(1, Err(Refusal::NotModified))]
+    );
     assert_eq!(replies(&say(&mut m, Message::Kill(9, 1))), [(1, Err(Refusal::NotRunning))]);
     assert_eq!(replies(&say(&mut m, Message::Pause(1))), [(1, Err(Refusal::NotRunning))]);
     assert_eq!(replies(&say(&mut m, Message::Wait(Condition::NotRunning, 1))), [(1, Ok(0))]);
@@ -132,7 +142,10 @@ fn refusals_follow_the_state_table() {
     say(&mut m, Message::Pause(1));
     m.on(Input::Frozen(true, Ok(()), 1), 1);
     assert_eq!(replies(&say(&mut m, Message::Start(1))), [(1, Err(Refusal::StartPaused))]);
-    assert_eq!(replies(&say(&mut m, Message::Remove(false, false, 1))), [(1, Err(Refusal::RemovePaused))]);
+    assert_eq!(
+        replies(&say(&mut m, Message::Remove(false, false, 1))),
+        [(1, Err(Refusal::RemovePaused))]
+    );
     let out = say(&mut m, Message::Stop(None, None, 2));
     assert!(out.iter().any(|o| matches!(o, Output::Thaw)));
 }
@@ -143,7 +156,10 @@ fn of_parallel_forced_removals_one_wins() {
     run(&mut m, 7);
     assert!(replies(&say(&mut m, Message::Remove(true, false, 1))).is_empty());
     for token in 2..5 {
-        assert_eq!(replies(&say(&mut m, Message::Remove(true, false, token))), [(token, Err(Refusal::RemovalInProgress))]);
+        assert_eq!(
+            replies(&say(&mut m, Message::Remove(true, false, token))),
+            [(token, Err(Refusal::RemovalInProgress))]
+        );
     }
     let out = exit(&mut m, 7, 137);
     assert_eq!(replies(&out), [(1, Ok(0))]);

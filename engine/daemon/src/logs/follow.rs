@@ -15,7 +15,11 @@ impl Watch {
     pub(super) fn new(log: &Path) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let folder = log.parent().unwrap_or(Path::new("/"));
-        inotify::add_watch(&fd, folder, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
+        inotify::add_watch(
+            &fd,
+            folder,
+            WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO,
+        )?;
         // No pipe, but polled and read like one.
         Ok(Self(Receiver::from_owned_fd_unchecked(fd)?))
     }

@@ -33,7 +33,11 @@ pub(super) async fn connect(settings: &Settings) -> Result<Client, StartupError>
     Ok(client)
 }
 
-async fn ensure_own(settings: &Settings, client: &Client, socket: &Path) -> Result<(), StartupError> {
+async fn ensure_own(
+    settings: &Settings,
+    client: &Client,
+    socket: &Path,
+) -> Result<(), StartupError> {
     if socket.exists() && until(client, QUICK).await.is_ok() {
         return Ok(());
     }
@@ -41,8 +45,9 @@ async fn ensure_own(settings: &Settings, client: &Client, socket: &Path) -> Resu
 }
 
 fn start(settings: &Settings, socket: &Path) -> Result<(), StartupError> {
-    let binary = program(Path::new("ferry-containerd"))
-        .ok_or_else(|| StartupError::Machine("ferry-containerd is not installed beside ferryd".into()))?;
+    let binary = program(Path::new("ferry-containerd")).ok_or_else(|| {
+        StartupError::Machine("ferry-containerd is not installed beside ferryd".into())
+    })?;
     let log = settings.exec_root.join("ferry-containerd.log");
     let file = std::fs::OpenOptions::new()
         .create(true)
@@ -86,7 +91,9 @@ fn watch_own(settings: &Settings, client: &Client, socket: &Path) {
     tokio::spawn(async move {
         loop {
             // A call that lasts as long as the peer: its end is the news.
-            let request = containerd_api::services::events::v1::SubscribeRequest { filters: vec!["topic==/ferry/none".into()] };
+            let request = containerd_api::services::events::v1::SubscribeRequest {
+                filters: vec!["topic==/ferry/none".into()],
+            };
             if let Ok(answer) = client.events().subscribe(request).await {
                 let mut stream = answer.into_inner();
                 while let Ok(Some(_)) = stream.message().await {}

@@ -11,8 +11,8 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use containerd_api::task_types::Status;
 use containerd_api::services::leases::v1::CreateRequest;
+use containerd_api::task_types::Status;
 use containerd_rpc::{Client, RpcError};
 use images::{Images, ImagesConfig};
 use metastore::{Format, Store};
@@ -65,13 +65,18 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
     let store = Store::open(&settings.data_root.join("ferryd.redb"), FORMAT)?;
     let (network, reader) = open_network(&settings, &store, living(&client).await?)?;
     lease(&client).await?;
-    let config = ImagesConfig { snapshotter: settings.storage_driver.clone(), platform: Platform::host() };
+    let config =
+        ImagesConfig { snapshotter: settings.storage_driver.clone(), platform: Platform::host() };
     let images = Images::new(client.clone(), config);
     images.refresh().await.map_err(|e| StartupError::Machine(format!("images: {e}")))?;
     tokio::spawn(images.clone().follow());
-    let shim = program(Path::new("containerd-shim-ferry-v2"))
-        .ok_or_else(|| StartupError::Machine("containerd-shim-ferry-v2 is not installed beside ferryd".into()))?;
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    let shim = program(Path::new("containerd-shim-ferry-v2")).ok_or_else(|| {
+        StartupError::Machine("containerd-shim-ferry-v2 is not installed beside ferryd".into())
+    })?;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
     let engine = Arc::new(Engine::new(Parts {
         settings: Arc::clone(&settings),
         client,
@@ -108,9 +113,10 @@ impl<'a> Pidfile<'a> {
     fn write(path: &'a Path) -> Result<Self, StartupError> {
         let what = format!("pid file {}", path.display());
         if let Ok(text) = std::fs::read_to_string(path) {
-            let alive = text.trim().parse::<u32>().is_ok_and(|pid| {
-                pid != std::process::id() && is_ferryd(pid)
-            });
+            let alive = text
+                .trim()
+                .parse::<u32>()
+                .is_ok_and(|pid| pid != std::process::id() && is_ferryd(pid));
             if alive {
                 let text = format!("process with PID {} is still running", text.trim());
                 return Err(StartupError::Machine(format!("{what}: {text}")));
@@ -141,7 +147,11 @@ async fn living(client: &Client) -> Result<HashSet<String>, StartupError> {
         socket: client.socket().display().to_string(),
         source,
     })?;
-    Ok(tasks.into_iter().filter(|(_, task)| task.status() != Status::Stopped).map(|(id, _)| id).collect())
+    Ok(tasks
+        .into_iter()
+        .filter(|(_, task)| task.status() != Status::Stopped)
+        .map(|(id, _)| id)
+        .collect())
 }
 
 fn open_network(
@@ -155,7 +165,10 @@ fn open_network(
     let (handle, _thread) = network::thread::spawn(move || {
         let mut networks = Networks::open(config, store)?;
         let found = networks.restore(&|id| living.contains(id))?;
-        info!("networks: {} endpoints kept, {} made again, {} sandboxes buried", found.kept, found.made, found.buried);
+        info!(
+            "networks: {} endpoints kept, {} made again, {} sandboxes buried",
+            found.kept, found.made, found.buried
+        );
         let _ = send.send(networks.reader());
         Ok(networks)
     })?;
@@ -178,7 +191,9 @@ fn network_config(settings: &Settings) -> Result<NetworkConfig, StartupError> {
     config.ip_forward = settings.ip_forward;
     if !settings.default_address_pools.is_empty() {
         let pools = settings.default_address_pools.iter().map(|(base, size)| {
-            let base = base.parse().map_err(|_| StartupError::Machine(format!("default-address-pools: {base}")))?;
+            let base = base
+                .parse()
+                .map_err(|_| StartupError::Machine(format!("default-address-pools: {base}")))?;
             Ok(ipam::PoolBase { base, size: *size })
         });
         config.pools = pools.collect::<Result<_, StartupError>>()?;
@@ -192,6 +207,8 @@ async fn lease(client: &Client) -> Result<(), StartupError> {
     match client.leases().create(request).await.map_err(RpcError::from) {
         Ok(_) => Ok(()),
         Err(e) if e.is_already_exists() => Ok(()),
-        Err(source) => Err(StartupError::Containerd { socket: client.socket().display().to_string(), source }),
+        Err(source) => {
+            Err(StartupError::Containerd { socket: client.socket().display().to_string(), source })
+        }
     }
 }

@@ -15,8 +15,10 @@ use crate::records::{INTENTS, Phase, SPECS, STATES, Spec, State, TOMBSTONES, Tom
 /// Reads all records, undoes what was half made and
 /// goes on with what was half removed.
 pub(super) async fn load(engine: &Arc<Engine>) -> Result<(), StartupError> {
-    let states: std::collections::HashMap<Vec<u8>, State> = engine.store.scan_json(STATES, b"")?.into_iter().collect();
-    let intents: Vec<Vec<u8>> = engine.store.scan(INTENTS, b"")?.into_iter().map(|(id, _)| id).collect();
+    let states: std::collections::HashMap<Vec<u8>, State> =
+        engine.store.scan_json(STATES, b"")?.into_iter().collect();
+    let intents: Vec<Vec<u8>> =
+        engine.store.scan(INTENTS, b"")?.into_iter().map(|(id, _)| id).collect();
     let mut count = 0;
     for (id, spec) in engine.store.scan_json::<Spec>(SPECS, b"")? {
         let mut state = states.get(&id).cloned().unwrap_or_default();
@@ -62,7 +64,9 @@ pub(super) fn start_due(engine: &Arc<Engine>) {
         let state = &row.state;
         let due = match state.phase {
             Phase::Restarting => true,
-            Phase::Exited => policy.at_boot(state.started_at != 0, state.exit_code, state.stopped_by_user),
+            Phase::Exited => {
+                policy.at_boot(state.started_at != 0, state.exit_code, state.stopped_by_user)
+            }
             Phase::Created => false,
             _ => false,
         };
@@ -81,6 +85,7 @@ pub(super) async fn end(engine: &Arc<Engine>) {
     }
     let timeout = u64::try_from(engine.settings.shutdown_timeout).unwrap_or(15);
     let timeout = std::time::Duration::from_secs(timeout);
-    let running: Vec<_> = engine.all().into_iter().filter(|c| c.row().state.phase.is_running()).collect();
+    let running: Vec<_> =
+        engine.all().into_iter().filter(|c| c.row().state.phase.is_running()).collect();
     join_all(running.iter().map(|c| c.ask(|reply| Message::Shutdown(Some(timeout), reply)))).await;
 }
