@@ -58,6 +58,15 @@ fn pretty(value: &oci::runtime::Features) -> Result<String, Failure> {
     oci::runtime::to_json_indented(value, "    ").map_err(|e| failure(e.to_string()))
 }
 
+/// Descriptors that the service manager passes to this very process (sd_listen_fds(3)).
+fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|n| n.parse::<u32>().ok());
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(pid), Some(count)) if pid == std::process::id() => count.min(4096),
+        _ => 0,
+    }
+}
+
 /// Descriptors that the starter passes on: `--preserve-fds` and systemd's.
 fn preserved(parsed: &Parsed) -> Result<u32, Failure> {
     let own = match parsed.value("preserve-fds") {
@@ -66,8 +75,7 @@ fn preserved(parsed: &Parsed) -> Result<u32, Failure> {
             .map_err(|_| failure(format!("invalid value {text:?} for flag -preserve-fds")))?,
         None => 0,
     };
-    let listen = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
-    Ok(own.saturating_add(listen).min(4096))
+    Ok(own.saturating_add(listen_fds()).min(4096))
 }
 
 fn flags(global: &Global, parsed: &Parsed) -> Result<Flags, Failure> {
@@ -75,6 +83,7 @@ fn flags(global: &Global, parsed: &Parsed) -> Result<Flags, Failure> {
         no_pivot: parsed.is_on("no-pivot"),
         no_new_keyring: parsed.is_on("no-new-keyring"),
         preserve_fds: preserved(parsed)?,
+        listen_fds: listen_fds(),
         rootless: global.rootless,
     })
 }

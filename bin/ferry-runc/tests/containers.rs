@@ -3,153 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may")]
 
+mod common;
+
+use common::{Bundle, mounts, text};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-struct Bundle {
-    folder: tempfile::TempDir,
-    id: String,
-}
-
-/// What is mounted on the host, to compare before and after.
-fn mounts() -> usize {
-    std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count()
-}
-
-impl Bundle {
-    /// A bundle whose program is `args`, or `None` where containers can't run.
-    fn new(name: &str, args: &[&str]) -> Option<Self> {
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|p| Path::new(p).exists());
-        let (true, Some(busybox)) = (rustix::process::geteuid().is_root(), busybox) else {
-            eprintln!("SKIPPED: {name}: needs root and a static busybox");
-            return None;
-        };
-        let folder = tempfile::Builder::new().prefix("ferry-runc-").tempdir().unwrap();
-        let root = folder.path().join("rootfs");
-        for dir in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
-            std::fs::create_dir_all(root.join(dir)).unwrap();
-        }
-        std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
-        for applet in ["sh", "cat", "sleep", "true", "id", "ls", "kill", "touch", "grep", "tty"] {
-            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
-        }
-        std::fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
-        let id = format!("ferry-test-{name}-{}", std::process::id());
-        let bundle = Self { folder, id };
-        bundle.edit(|spec| *spec = default_spec(args, &bundle.id));
-        Some(bundle)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn edit(&self, change: impl FnOnce(&mut Value)) {
-        let path = self.path("config.json");
-        let mut spec =
-            std::fs::read(&path).map_or(Value::Null, |b| serde_json::from_slice(&b).unwrap());
-        change(&mut spec);
-        std::fs::write(path, spec.to_string()).unwrap();
-    }
-
-    fn runc(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_ferry-runc"))
-            .arg("--root")
-            .arg(self.path("state"))
-            .args(args)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
-    }
-
-    /// With the bundle and the id filled in.
-    fn create(&self) -> Output {
-        // A detached container keeps the streams, so they must not be our pipes.
-        let status = Command::new(env!("CARGO_BIN_EXE_ferry-runc"))
-            .arg("--root")
-            .arg(self.path("state"))
-            .arg("--log")
-            .arg(self.path("log"))
-            .args(["create", "--bundle"])
-            .arg(self.folder.path())
-            .arg(&self.id)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        let stderr = std::fs::read(self.path("log")).unwrap_or_default();
-        Output { status, stdout: Vec::new(), stderr }
-    }
-
-    fn run(&self) -> Output {
-        self.runc(&["run", "--bundle", self.folder.path().to_str().unwrap(), &self.id])
-    }
-
-    fn status(&self) -> String {
-        let out = self.runc(&["state", &self.id]).stdout;
-        let state: Value = serde_json::from_slice(&out).unwrap();
-        state["status"].as_str().unwrap().to_owned()
-    }
-
-    fn cgroups_left(&self) -> Vec<PathBuf> {
-        std::fs::read_dir("/sys/fs/cgroup")
-            .unwrap()
-            .filter_map(Result::ok)
-            .map(|e| e.path().join(&self.id))
-            .chain([Path::new("/sys/fs/cgroup").join(&self.id)])
-            .filter(|p| p.exists())
-            .collect()
-    }
-}
-
-impl Drop for Bundle {
-    fn drop(&mut self) {
-        self.runc(&["delete", "--force", &self.id]);
-        assert_eq!(self.cgroups_left(), Vec::<PathBuf>::new(), "cgroups stay behind");
-    }
-}
-
-fn default_spec(args: &[&str], id: &str) -> Value {
-    let caps = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_NET_RAW"]);
-    let device = |major, minor| json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm"});
-    json!({
-        "ociVersion": "1.2.1",
-        "process": {
-            "user": {"uid": 0, "gid": 0, "additionalGids": [0]},
-            "args": args, "env": ["PATH=/bin"], "cwd": "/",
-            "capabilities": {"bounding": caps, "effective": caps, "permitted": caps}
-        },
-        "root": {"path": "rootfs"}, "hostname": "ferry",
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
-            {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
-            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
-            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid", "noexec", "nodev"]},
-            {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
-            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]}
-        ],
-        "linux": {
-            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
-            "resources": {"devices": [{"allow": false, "access": "rwm"}, device(1, 3), device(1, 5)]},
-            "cgroupsPath": format!("/{id}"),
-            "namespaces": [{"type": "mount"}, {"type": "network"}, {"type": "uts"}, {"type": "pid"}, {"type": "ipc"}],
-            "seccomp": {
-                "defaultAction": "SCMP_ACT_ALLOW",
-                "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]
-            },
-            "maskedPaths": ["/proc/keys", "/proc/timer_list", "/sys/firmware"],
-            "readonlyPaths": ["/proc/sys", "/proc/irq"]
-        }
-    })
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 #[test]
 fn a_container_runs_and_nothing_of_it_stays() {
@@ -221,7 +78,7 @@ fn a_failure_at_any_stage_leaves_nothing() {
     let breaks: [(&str, Break); 6] = [
         ("limit", |s| s["linux"]["resources"]["pids"] = json!({"limit": 1_u64 << 60})),
         ("source", |s| {
-            s["mounts"][0] = json!({"destination": "/x", "type": "bind", "source": "/nope"})
+            s["mounts"][0] = json!({"destination": "/x", "type": "bind", "source": "/nope"});
         }),
         ("options", |s| s["mounts"][1]["options"] = json!(["nonsense=1"])),
         ("sysctl", |s| s["linux"]["sysctl"]["net.nonsense"] = json!("1")),

@@ -16,6 +16,7 @@ use crate::notify::{self, Notify};
 use crate::proc_root::ProcRoot;
 use crate::process;
 use crate::record::{self, Home, Record};
+use crate::spaces::{new_clocks, own_namespace};
 use crate::sync::{self, Channel, Message};
 use cgroup::{Cgroup, Host};
 use oci::runtime::{ContainerProcessState, State, Status};
@@ -190,7 +191,8 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     notify::prepare(&home, &mut launch)?;
     let for_undo = group.clone();
     undo.push(move || drop(for_undo.remove()));
-    make_cgroup(&launch, &group, rootless)?;
+    let group = make_cgroup(&launch, group, rootless)?;
+    record.cgroup_paths.clone_from(&group);
 
     let (ours, theirs) = sync::pair()?;
     let fifo = if running { None } else { Some(make_fifo(&home)?) };
@@ -266,17 +268,25 @@ fn new_record(request: &Create, launch: &Launch, group: &Cgroup) -> Record {
     }
 }
 
-fn make_cgroup(launch: &Launch, group: &Cgroup, rootless: bool) -> Result<()> {
+fn make_cgroup(launch: &Launch, group: Cgroup, rootless: bool) -> Result<Cgroup> {
     let tolerate = |result: Result<(), cgroup::Error>| match result {
         Err(error) if rootless && error.is_denied() => Ok(()),
         other => other,
     };
-    tolerate(group.create())?;
+    let group = if rootless {
+        group.create_where_allowed()?
+    } else {
+        group.create()?;
+        group
+    };
+    if group == Cgroup::default() {
+        return Ok(group);
+    }
     let mut resources = launch.linux.resources.clone().unwrap_or_default();
     let devices = launch.linux.resources.is_some();
     resources.devices.extend(dev::default_rules());
     tolerate(group.apply(&resources, devices))?;
-    Ok(())
+    Ok(group)
 }
 
 fn make_fifo(home: &Home) -> Result<OwnedFd> {
@@ -401,30 +411,6 @@ fn launch_child(
             Ok((pid, pidfd))
         }
     }
-}
-
-fn own_namespace(bit: u64) -> Result<OwnedFd> {
-    let name = match bit {
-        flag::PID => "pid",
-        flag::NET => "net",
-        flag::IPC => "ipc",
-        flag::UTS => "uts",
-        flag::TIME => "time",
-        _ => "cgroup",
-    };
-    let path = format!("/proc/self/ns/{name}");
-    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .at(|| format!("open {path}"))
-}
-
-fn new_clocks(launch: &Launch) -> Result<()> {
-    sys::ns::unshare(flag::TIME).at(|| "unshare time namespace".into())?;
-    for (clock, offset) in &launch.linux.time_offsets {
-        let line = format!("{clock} {} {}\n", offset.secs, offset.nanosecs);
-        std::fs::write("/proc/self/timens_offsets", line)
-            .at(|| format!("failed to set time offset of {clock}"))?;
-    }
-    Ok(())
 }
 
 fn adjust_oom(launch: &Launch, pid: i32, rootless: bool) -> Result<()> {

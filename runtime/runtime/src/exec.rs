@@ -432,6 +432,7 @@ impl Child<'_> {
             rlimits: &self.rlimits,
             caps: self.caps,
             keep_fds: self.flags.preserve_fds,
+            listen_fds: self.flags.listen_fds,
             rootless: self.flags.rootless || self.in_user_namespace,
         };
         let mut listener = |fd| channel.ask(&Message::Listener(Some(fd)));

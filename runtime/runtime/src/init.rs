@@ -67,6 +67,8 @@ pub struct Flags {
     pub no_new_keyring: bool,
     /// Descriptors kept open beside the standard streams.
     pub preserve_fds: u32,
+    /// How many of them are the service manager's.
+    pub listen_fds: u32,
     /// Lacking rights on cgroups and groups is no error.
     pub rootless: bool,
 }
@@ -264,6 +266,7 @@ impl Init<'_> {
             rlimits: &launch.rlimits,
             caps: self.caps,
             keep_fds: self.flags.preserve_fds,
+            listen_fds: self.flags.listen_fds,
             rootless: self.flags.rootless || launch.in_user_namespace(),
         };
         let mut listener = |fd| channel.ask(&Message::Listener(Some(fd)));
@@ -271,19 +274,15 @@ impl Init<'_> {
         privilege::parent_death_signal(0).at(|| "prctl".into())?;
         // A failure from here on is the container's own, as with runc: its text goes to the
         // container's stderr, its code is 255.
-        let fifo = self.fifo.as_ref();
-        match fifo {
-            Some(fifo) => {
-                channel.say(&Message::Ready)?;
-                channel.mute();
-                let mut byte = [0u8; 1];
-                rustix::io::retry_on_intr(|| rustix::io::read(fifo, &mut byte[..]))
-                    .at(|| "wait for start".into())?;
-            }
-            None => {
-                channel.ask(&Message::Ready)?;
-                channel.mute();
-            }
+        if let Some(fifo) = &self.fifo {
+            channel.say(&Message::Ready)?;
+            channel.mute();
+            let mut byte = [0u8; 1];
+            rustix::io::retry_on_intr(|| rustix::io::read(fifo, &mut byte[..]))
+                .at(|| "wait for start".into())?;
+        } else {
+            channel.ask(&Message::Ready)?;
+            channel.mute();
         }
         hooks::run_all("startContainer", start_hooks, &self.state)?;
         Err(last.execute(&program, &mut listener))

@@ -29,6 +29,7 @@ mod record;
 mod report;
 pub mod seccomp;
 mod signals;
+mod spaces;
 mod sync;
 mod tree;
 mod update;

@@ -25,6 +25,8 @@ pub(crate) struct Last<'a> {
     pub caps: Option<Sets>,
     /// Descriptors above the standard streams that stay open.
     pub keep_fds: u32,
+    /// How many of them are the service manager's.
+    pub listen_fds: u32,
     /// Lacking rights to set groups is no error.
     pub rootless: bool,
 }
@@ -112,11 +114,9 @@ impl Last<'_> {
 
     fn program(&self, late_filter: bool) -> Result<Program> {
         let mut env = unique(&self.process.env);
-        if self.keep_fds > 0
-            && let Ok(count) = std::env::var("LISTEN_FDS")
-        {
+        if self.listen_fds > 0 {
             env.retain(|e| !e.starts_with("LISTEN_FDS=") && !e.starts_with("LISTEN_PID="));
-            env.push(format!("LISTEN_FDS={count}"));
+            env.push(format!("LISTEN_FDS={}", self.listen_fds));
             env.push("LISTEN_PID=1".into());
         }
         if !env.iter().any(|e| e.starts_with("HOME=") && e.len() > 5) {

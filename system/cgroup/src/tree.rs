@@ -71,6 +71,23 @@ impl Cgroup {
         Ok(())
     }
 
+    /// The same where the caller may, for one without rights: what it got.
+    ///
+    /// # Errors
+    /// When a folder can't be made for another reason.
+    pub fn create_where_allowed(&self) -> Result<Self, Error> {
+        let mut got = Self::default();
+        for (name, path) in &self.paths {
+            let one = Self { paths: BTreeMap::from([(name.clone(), path.clone())]) };
+            match one.create() {
+                Ok(()) => drop(got.paths.insert(name.clone(), path.clone())),
+                Err(error) if error.is_denied() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(got)
+    }
+
     /// Sets limits; `devices` says whether the device rules are among them (an update leaves them).
     ///
     /// # Errors

@@ -364,12 +364,11 @@ fn tree(ranges: &[(u32, Decision)], default: u32) -> Part {
                 left.close();
                 right.close();
             }
-            match u8::try_from(left.code.len()) {
-                Ok(length) => part.code[0].jt = length,
-                Err(_) => {
-                    part.code[0].jf = 1;
-                    part.code.push(jump_always(left.code.len()));
-                }
+            if let Ok(length) = u8::try_from(left.code.len()) {
+                part.code[0].jt = length;
+            } else {
+                part.code[0].jf = 1;
+                part.code.push(jump_always(left.code.len()));
             }
             part.append(left);
             part.append(right);
