@@ -24,7 +24,7 @@ pub(super) fn timestamp(text: &str) -> std::result::Result<String, String> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(epoch(time.as_nanosecond()));
     }
-    let zone = jiff::tz::TimeZone::system();
+    let zone = crate::show::units::zone();
     let local = text
         .parse::<jiff::civil::DateTime>()
         .or_else(|_| text.parse::<jiff::civil::Date>().map(|d| d.at(0, 0, 0, 0)))
@@ -86,7 +86,7 @@ pub(super) async fn events(s: &Session) -> Result<()> {
 fn plain(event: &EventMessage) -> String {
     let nanos = if event.time_nano != 0 { event.time_nano } else { event.time * 1_000_000_000 };
     let time = jiff::Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or_default();
-    let time = time.to_zoned(jiff::tz::TimeZone::system());
+    let time = time.to_zoned(crate::show::units::zone());
     let stamp = time.strftime("%Y-%m-%dT%H:%M:%S.%9f%:z").to_string().replace("+00:00", "Z");
     let mut line = format!("{stamp} {} {} {}", event.kind, event.action, event.actor.id);
     if !event.actor.attributes.is_empty() {

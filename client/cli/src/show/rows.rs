@@ -228,7 +228,7 @@ pub(crate) fn history(item: &ImageHistoryItem, full: bool, human: bool) -> Row {
     let id = if full { item.id.clone() } else { short_id(&item.id) };
     let by = item.created_by.replace('\t', " ");
     let at = jiff::Timestamp::from_second(item.created).unwrap_or_default();
-    let at = at.to_zoned(jiff::tz::TimeZone::system());
+    let at = at.to_zoned(crate::show::units::zone());
     let stamp = at.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string().replace("+00:00", "Z");
     let since = match (human, item.created) {
         (false, _) => stamp.clone(),

@@ -1,5 +1,8 @@
 //! Times and sizes for people, in docker's words.
 
+use jiff::tz::TimeZone;
+use std::sync::OnceLock;
+
 /// How long ago, roughly: `2 minutes`.
 pub(crate) fn human_duration(seconds: i64) -> String {
     let (minutes, hours) = (seconds / 60, (seconds as f64 / 3600.0 + 0.5).floor() as i64);
@@ -86,11 +89,24 @@ pub(crate) fn short_id(id: &str) -> String {
     bare.chars().take(12).collect()
 }
 
+/// The local time zone. Only `/etc/localtime` is read where TZ does not name another, since
+/// looking for the zone's name among all others costs more than a request.
+pub(crate) fn zone() -> TimeZone {
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    let find = || {
+        if std::env::var_os("TZ").is_some() {
+            return TimeZone::system();
+        }
+        let data = std::fs::read("/etc/localtime").unwrap_or_default();
+        TimeZone::tzif("Local", &data).unwrap_or(TimeZone::UTC)
+    };
+    ZONE.get_or_init(find).clone()
+}
+
 /// A second of the epoch as Go prints a local time.
 pub(crate) fn local_time(second: i64) -> String {
     let Ok(time) = jiff::Timestamp::from_second(second) else { return String::new() };
-    let zone = jiff::tz::TimeZone::system();
-    time.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+    time.to_zoned(zone()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 
 /// At most so many columns, the last an ellipsis when something was cut.
