@@ -213,6 +213,12 @@ impl Shim {
                     io.stop_waiting(&self.ctx);
                 }
             }
+            Timer::Feed(id) => {
+                if let Some(io) = self.ios.get_mut(&id) {
+                    // A FIFO that is gone gives no input.
+                    let _ = io.open_input(&self.ctx);
+                }
+            }
             Timer::Logger(id) => self.logger_ready(id, false),
             Timer::Leave => self.late = true,
         }

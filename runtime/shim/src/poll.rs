@@ -105,6 +105,8 @@ pub(crate) enum Timer {
     Job(i32),
     /// The supervisor's event service may be back.
     Publish,
+    /// A FIFO for input is opened though its process was not started yet.
+    Feed(u32),
     /// A process's end of output is not awaited longer.
     Drain(u32),
     /// A `binary://` logger does not get ready.

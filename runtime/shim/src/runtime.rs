@@ -150,14 +150,22 @@ impl Call {
         read.map(|_| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
     }
 
-    /// Why it failed: the last error in its log, else what it printed.
-    pub(crate) fn failure(&self, exit: sys::process::Exit) -> String {
+    /// Why it failed: the last error in its log, else what it printed, else that nobody knows.
+    /// `stderr`: what else it said, when its standard error was the container's.
+    pub(crate) fn failure(&self, exit: sys::process::Exit, stderr: &str) -> String {
         let missing = match last_error(&self.log, self.from) {
             Ok(Some(text)) => return text,
             Ok(None) => "no error in its log".to_owned(),
             Err(e) => format!("{}: {e}", self.log.display()),
         };
         let printed = self.output();
+        let said = [printed.as_str(), stderr].into_iter().find_map(|text| {
+            let said = text.lines().rev().find_map(|line| said(line.trim()));
+            said.filter(|s| !s.is_empty())
+        });
+        if let Some(said) = said {
+            return said;
+        }
         let code = exit.code();
         format!(
             "unable to retrieve OCI runtime error ({missing}): {} did not terminate successfully: \
@@ -166,6 +174,17 @@ impl Call {
             printed.trim_end()
         )
     }
+}
+
+/// A line of a runtime's standard error: JSON as in a log, or plain.
+fn said(line: &str) -> Option<String> {
+    if line.is_empty() {
+        return None;
+    }
+    Some(match serde_json::from_str::<LogLine>(line) {
+        Ok(parsed) => parsed.msg,
+        Err(_) => line.to_owned(),
+    })
 }
 
 fn last_error(log: &Path, from: u64) -> io::Result<Option<String>> {

@@ -214,10 +214,21 @@ impl Hub {
     fn watch(&mut self, id: u32, ctx: &Ctx) {
         let Some(attacher) = self.attachers.get_mut(&id) else { return };
         let interest = Interest { read: !attacher.held, write: attacher.waiting() > 0 };
-        if interest != attacher.interest {
+        if interest == attacher.interest {
+            return;
+        }
+        // One that is neither read nor written is not watched at all: its hang-up would be
+        // reported for ever, while what it sent before still waits to be read.
+        let idle = |i: Interest| !i.read && !i.write;
+        let (before, socket) = (attacher.interest, attacher.socket.as_fd());
+        let token = Token::Io(self.io, Part::Attacher(id)).encode();
+        let done = match (idle(before), idle(interest)) {
+            (_, true) => ctx.epoll.remove(socket),
+            (true, false) => ctx.epoll.add(socket, token, interest),
+            (false, false) => ctx.epoll.modify(socket, token, interest),
+        };
+        if done.is_ok() {
             attacher.interest = interest;
-            let token = Token::Io(self.io, Part::Attacher(id)).encode();
-            let _ = ctx.epoll.modify(attacher.socket.as_fd(), token, interest);
         }
     }
 

@@ -65,12 +65,22 @@ struct Feed {
     watched: bool,
 }
 
+/// A FIFO for input that is not opened yet. A client's writer waits for its reader, and clients
+/// (`ctr` is one) take the end of their own input for lost when it comes before they have the
+/// answer that the container exists: so the reader comes with the start.
+struct LateFeed {
+    path: PathBuf,
+    /// The client has already said that no input will follow.
+    closed: bool,
+}
+
 /// Stdio of one process.
 pub(crate) struct Io {
     id: u32,
     outputs: [Option<Output>; 2],
     input: Option<InputEnd>,
     feed: Option<Feed>,
+    late_feed: Option<LateFeed>,
     hub: Option<Hub>,
     log: Option<Log>,
     tty: bool,
@@ -218,6 +228,39 @@ impl Io {
         }
     }
 
+    /// Begins to move bytes. Before the runtime is done, its own complaints may be in the pipes:
+    /// see [`Io::said`].
+    pub(crate) fn begin(&mut self, ctx: &Ctx) {
+        for output in self.outputs.iter_mut().flatten() {
+            output.watch(true, ctx);
+        }
+        self.resume_input(ctx);
+    }
+
+    /// What a runtime that failed has written where the process's output would have gone.
+    pub(crate) fn said(&self) -> String {
+        let mut text = Vec::with_capacity(4096);
+        for output in self.outputs.iter().rev().flatten() {
+            if text.is_empty() {
+                // Nothing to be read is nothing said.
+                let _ = output.read(&mut text);
+            }
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Opens the FIFO that input comes from, if that was not done yet.
+    pub(crate) fn open_input(&mut self, ctx: &Ctx) -> std::io::Result<()> {
+        let Some(late) = self.late_feed.take() else { return Ok(()) };
+        let fifo = sys::unix::open_fifo(&late.path, sys::unix::FifoEnd::Both)?;
+        self.feed = Some(Feed { path: late.path, fifo, ends: false, watched: false });
+        self.resume_input(ctx);
+        if late.closed {
+            self.close_input(ctx);
+        }
+        Ok(())
+    }
+
     fn close_end(&mut self, ctx: &Ctx) {
         if let Some(input) = self.input.as_mut().filter(|_| !self.tty) {
             input.close(ctx);
@@ -227,6 +270,10 @@ impl Io {
     /// The client wants no more input to come. From a FIFO, what other writers still send comes
     /// first.
     pub(crate) fn close_input(&mut self, ctx: &Ctx) {
+        if let Some(late) = &mut self.late_feed {
+            late.closed = true;
+            return;
+        }
         if let Some(feed) = self.feed.as_mut().filter(|f| !f.ends)
             && let Ok(read_end) = sys::unix::open_fifo(&feed.path, sys::unix::FifoEnd::Read)
         {

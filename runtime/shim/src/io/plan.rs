@@ -5,7 +5,7 @@ use super::attach::Hub;
 use super::input::InputEnd;
 use super::log::{Log, Target};
 use super::output::{Dest, Output};
-use super::{Ctx, Feed, Io};
+use super::{Ctx, Io, LateFeed};
 use crate::poll::{Part, Token};
 use rustix::pipe::{PipeFlags, pipe_with};
 use shim_api::sink::{Driver, Mode, SinkUri, Stdin, percent_decode, query};
@@ -195,7 +195,6 @@ pub(crate) fn open(spec: &Spec, id: u32, own: &Path, ctx: &Ctx) -> Result<(Io, G
     if spec.tty && io.outputs[0].is_none() {
         io.outputs[0] = Some(Output::new(id, 0, None, false, None));
     }
-    start(&mut io, ctx);
     Ok((io, given))
 }
 
@@ -205,19 +204,13 @@ fn bare(id: u32, tty: bool) -> Io {
         outputs: [None, None],
         input: None,
         feed: None,
+        late_feed: None,
         hub: None,
         log: None,
         tty,
         exited: false,
         finished: false,
     }
-}
-
-fn start(io: &mut Io, ctx: &Ctx) {
-    for output in io.outputs.iter_mut().flatten() {
-        output.watch(true, ctx);
-    }
-    io.resume_input(ctx);
 }
 
 fn open_log(io: &mut Io, target: Target, mode: Mode, ctx: &Ctx) -> Result<(), StdioError> {
@@ -236,8 +229,11 @@ fn open_input(io: &mut Io, given: &mut Given, spec: &Spec) -> Result<(), StdioEr
         Uri::Fifo(path) => path,
         _ => return Err(StdioError::Uri(format!("input can't come from {:?}", spec.stdin))),
     };
-    let fifo = open_fifo(&path, FifoEnd::Both).map_err(failed("open FIFO", &path))?;
-    io.feed = Some(Feed { path, fifo, ends: false, watched: false });
+    let found = std::fs::metadata(&path).map_err(failed("find FIFO", &path))?;
+    if !std::os::unix::fs::FileTypeExt::is_fifo(&found.file_type()) {
+        return Err(StdioError::Uri(format!("input {} is no FIFO", path.display())));
+    }
+    io.late_feed = Some(LateFeed { path, closed: false });
     input_pipe(io, given, spec)
 }
 
@@ -276,9 +272,7 @@ fn open_sink(
         }
         io.outputs[n] = Some(Output::new(io.id, n as u8, source, false, None));
     }
-    serve(io, uri, ctx)?;
-    start(io, ctx);
-    Ok(())
+    serve(io, uri, ctx)
 }
 
 fn serve(io: &mut Io, uri: SinkUri, ctx: &Ctx) -> Result<(), StdioError> {
@@ -310,7 +304,7 @@ pub(crate) fn open_fifos(
     serve(&mut io, uri, ctx)?;
     // The writers' end is the process's end here.
     io.exited = true;
-    start(&mut io, ctx);
+    io.begin(ctx);
     Ok(io)
 }
 

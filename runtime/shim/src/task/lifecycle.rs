@@ -25,6 +25,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use sys::epoll::Interest;
 
+/// After this, input's FIFO is opened for clients that wait for its reader before they start.
+const FEED: Duration = Duration::from_millis(100);
 /// Patience for a logger to get ready.
 const LOGGER: Duration = Duration::from_secs(10);
 
@@ -240,6 +242,9 @@ impl Shim {
         let process = self.container.as_mut().and_then(|c| c.process_mut(exec));
         let process = process.ok_or("the process is gone")?;
         process.pid = pid;
+        if let Some(io) = self.ios.get_mut(&process.io) {
+            io.begin(&self.ctx);
+        }
         let Some((listener, path)) = process.console.take() else { return Ok(pid) };
         let (io, mut fds) = (process.io, Vec::new());
         if let Ok(Some(socket)) = sys::unix::accept(listener.as_fd()) {
@@ -293,6 +298,7 @@ impl Shim {
             pid: pid as u32,
         };
         container.request.rootfs = Vec::new();
+        self.ctx.timers.borrow_mut().after(FEED, Timer::Feed(container.init.io));
         self.publisher.publish(&event, &self.ctx);
         self.reply(ticket, Ok(CreateTaskResponse { pid: pid as u32 }.encode_to_vec()));
         self.late_orphan(pid);
@@ -326,6 +332,11 @@ impl Shim {
     /// Second half of `start`.
     pub(super) fn started(&mut self, failure: Option<String>, ticket: Ticket) {
         let Some(container) = &mut self.container else { return };
+        self.ctx.timers.borrow_mut().cancel(Timer::Feed(container.init.io));
+        if let Some(io) = self.ios.get_mut(&container.init.io) {
+            // A FIFO that is gone gives no input.
+            let _ = io.open_input(&self.ctx);
+        }
         let pid = container.init.pid as u32;
         if let Some(text) = failure {
             container.init.phase = Phase::Created;
@@ -387,6 +398,10 @@ impl Shim {
             Ok(pid) => {
                 process.phase = Phase::Running;
                 let (container_id, exec_id) = (self.me.id.clone(), exec.to_owned());
+                if let Some(io) = self.ios.get_mut(&process.io) {
+                    // A FIFO that is gone gives no input.
+                    let _ = io.open_input(&self.ctx);
+                }
                 let event = events::TaskExecStarted { container_id, exec_id, pid: pid as u32 };
                 self.publisher.publish(&event, &self.ctx);
                 self.reply(ticket, Ok(StartResponse { pid: pid as u32 }.encode_to_vec()));

@@ -282,7 +282,14 @@ impl Shim {
             let verb = job.call.verb;
             Some(format!("{verb} did not end within {} seconds", RUNTIME.as_secs()))
         } else {
-            Some(job.call.failure(exit))
+            let made = match &job.op {
+                Op::Create(_) => Some(""),
+                Op::Exec(exec, _) => Some(exec.as_str()),
+                _ => None,
+            };
+            let io = made.and_then(|exec| self.process(exec).ok()).map_or(0, |p| p.io);
+            let stderr = self.ios.get(&io).map(crate::io::Io::said).unwrap_or_default();
+            Some(job.call.failure(exit, &stderr))
         };
         match job.op {
             Op::Create(ticket) => self.created(failure, ticket),
