@@ -2,7 +2,7 @@
 //! a bundle with a real runtime, attaches to its sink, kills things. Needs root and runc (in PATH
 //! or `FERRY_PEERS`).
 
-#![allow(clippy::unwrap_used, reason = "a test's own helpers")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may")]
 
 use prost::Message;
 use shim_api::bootstrap::Bootstrap;
@@ -43,10 +43,10 @@ struct Rig {
 
 impl Rig {
     fn new(script: &str) -> Option<Self> {
-        let missing = |what: &str| println!("SKIPPED: {what} is missing");
+        let missing = |what: &str| eprintln!("SKIPPED: {what} is missing");
         let root = std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m));
         if root.unwrap_or(1) != 0 {
-            println!("SKIPPED: making containers needs root");
+            eprintln!("SKIPPED: making containers needs root");
             return None;
         }
         let (Some(shim), Some(runc)) = (shim(), find("runc")) else {

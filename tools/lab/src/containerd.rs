@@ -16,6 +16,7 @@ use crate::{Scratch, ours, peer};
 pub struct Containerd {
     program: Program,
     words: Vec<String>,
+    path: String,
     log: PathBuf,
     socket: PathBuf,
 }
@@ -23,7 +24,24 @@ pub struct Containerd {
 impl Containerd {
     /// Starts the stock containerd in `scratch`.
     pub fn stock(scratch: &Scratch) -> Result<Containerd> {
-        Containerd::start(scratch, &peer("containerd").context("containerd is not installed")?)
+        let program = peer("containerd").context("containerd is not installed")?;
+        Containerd::start(scratch, &program, &search_path(), &[])
+    }
+
+    /// Starts the stock containerd so that it finds the programs of `first` before all others.
+    pub fn stock_with(scratch: &Scratch, first: &Path) -> Result<Containerd> {
+        let program = peer("containerd").context("containerd is not installed")?;
+        Containerd::start(scratch, &program, &format!("{}:{}", first.display(), search_path()), &[])
+    }
+
+    /// As [`Containerd::stock_with`], on plain version 1 cgroups: in a mount namespace without
+    /// the hybrid hierarchy's version 2 mount, whose controllers crun does not accept.
+    pub fn stock_on_v1(scratch: &Scratch, first: &Path) -> Result<Containerd> {
+        let program = peer("containerd").context("containerd is not installed")?;
+        let hide = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"";
+        let words = ["unshare", "-m", "--propagation", "slave", "sh", "-c", hide, "sh"];
+        let path = format!("{}:{}", first.display(), search_path());
+        Containerd::start(scratch, &program, &path, &words)
     }
 
     /// Starts ferry-containerd in `scratch`.
@@ -31,10 +49,12 @@ impl Containerd {
         Containerd::start(
             scratch,
             &ours("ferry-containerd").context("ferry-containerd is not built")?,
+            &search_path(),
+            &[],
         )
     }
 
-    fn start(scratch: &Scratch, program: &Path) -> Result<Containerd> {
+    fn start(scratch: &Scratch, program: &Path, path: &str, before: &[&str]) -> Result<Containerd> {
         let (root, state) = (scratch.join("c-root"), scratch.join("c-state"));
         let socket = scratch.join("c.sock");
         let config = scratch.join("containerd.toml");
@@ -53,14 +73,12 @@ state = {}
             quoted(&socket)
         );
         fs::write(&config, text)?;
-        let words = vec![
-            program.display().to_string(),
-            "--config".to_owned(),
-            config.display().to_string(),
-        ];
+        let mut words: Vec<String> = before.iter().map(|word| (*word).to_owned()).collect();
+        let [program, config] = [program, &config].map(|path| path.display().to_string());
+        words.extend([program, "--config".to_owned(), config]);
         let log = scratch.join("containerd.log");
-        let program = Program::start(&words, &search_path(), &log)?;
-        let mut started = Containerd { program, words, log, socket };
+        let program = Program::start(&words, path, &log)?;
+        let mut started = Containerd { program, words, path: path.to_owned(), log, socket };
         started.wait_ready()?;
         Ok(started)
     }
@@ -91,7 +109,7 @@ state = {}
 
     /// Starts it again on the same state.
     pub fn restart(&mut self) -> Result<()> {
-        self.program = Program::start(&self.words, &search_path(), &self.log)?;
+        self.program = Program::start(&self.words, &self.path, &self.log)?;
         self.wait_ready()
     }
 
