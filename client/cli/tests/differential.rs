@@ -1,6 +1,9 @@
 //! The command lines of `commands.txt`, typed to the stock client and to `ferry` on one
 //! dockerd: what they print, tell and end with is equal, but for ids and times.
 
+// Tests may panic, and start programs as users do.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
 use lab::{Engine, Kind};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -19,14 +19,7 @@ fn maybe(m: &Matches, flag: &str) -> Option<Vec<String>> {
 
 /// The body for the image and command in the arguments.
 pub fn request(m: &Matches) -> Result<ContainerCreateRequest, String> {
-    if m.on("use-api-socket") {
-        return Err("--use-api-socket is not supported by this version of ferry".into());
-    }
-    if !m.on("disable-content-trust") {
-        return Err(
-            "--disable-content-trust=false is not supported: no signatures are checked".into()
-        );
-    }
+    unsupported(m)?;
     let ports = ports::parse(&m.texts("publish"), &m.texts("expose"))?;
     let (binds, volumes) = mounts::volumes(&m.texts("volume"));
     let resources = limits::all_resources(m)?;
@@ -92,6 +85,19 @@ pub fn request(m: &Matches) -> Result<ContainerCreateRequest, String> {
         host_config: Some(host),
         networking_config: Some(NetworkingConfig { endpoints_config: Some(endpoints) }),
     })
+}
+
+/// Names what docker has and this version does not.
+fn unsupported(m: &Matches) -> Result<(), String> {
+    if m.on("use-api-socket") {
+        return Err("--use-api-socket is not supported by this version of ferry".into());
+    }
+    if !m.on("disable-content-trust") {
+        return Err(
+            "--disable-content-trust=false is not supported: no signatures are checked".into()
+        );
+    }
+    Ok(())
 }
 
 /// What runs, and which of its streams are attached.
