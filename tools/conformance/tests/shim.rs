@@ -279,10 +279,11 @@ fn files_and_loggers_get_output_as_from_the_stock_shim() {
     }
 }
 
+type Start = fn(&Scratch) -> Containerd;
+
 #[test]
 fn an_exit_while_containerd_is_down_is_delivered_afterwards() {
     lab::require!("containerd", "ctr");
-    type Start = fn(&Scratch) -> Containerd;
     let starts: [Start; 2] = [|s| Containerd::stock(s).unwrap(), |s| Containerd::ours(s).unwrap()];
     for start in starts {
         let mut stage = Stage::own(start);
