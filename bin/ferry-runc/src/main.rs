@@ -12,6 +12,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 /// Parsing and setting up a container makes thousands of small pieces and ends a moment later.
+/// Not in tests, which have threads: the arena has no lock.
+#[cfg(not(test))]
 #[global_allocator]
 static ARENA: sys::arena::Arena = sys::arena::Arena::new();
 

@@ -187,7 +187,7 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
         Err(error) => return Err(error.into()),
     };
     let mut record = new_record(request, &launch, &group);
-    home.save(&record)?;
+    home.begin(&record)?;
     notify::prepare(&home, &mut launch)?;
     let for_undo = group.clone();
     undo.push(move || drop(for_undo.remove()));

@@ -193,15 +193,16 @@ fn refuse_procfs(target: BorrowedFd<'_>, destination: &str) -> Result<()> {
 /// (CVE-2019-19921, CVE-2023-27561).
 fn mount_kernel(mount: &MountPlan, root: &Root) -> Result<()> {
     let destination = mount.destination.as_str();
-    if let Ok(itself) = root.find_itself(destination)
-        && tree::kind(itself.as_fd())? != tree::DIRECTORY
-    {
-        return Err(Error::Refused(format!(
-            "filesystem {:?} must be mounted on ordinary directory",
-            mount.kind
-        )));
-    }
-    let target = root.folder(destination)?;
+    let target = match root.find_itself(destination) {
+        Ok(itself) if tree::kind(itself.as_fd())? == tree::DIRECTORY => itself,
+        Ok(_) => {
+            return Err(Error::Refused(format!(
+                "filesystem {:?} must be mounted on ordinary directory",
+                mount.kind
+            )));
+        }
+        Err(_) => root.folder(destination)?,
+    };
     let fs = new_instance(&mount.kind, &mount.source, &mount.options).at(|| "mount".into())?;
     tree::attach(fs.as_fd(), target.as_fd()).at(|| "move_mount".into())
 }

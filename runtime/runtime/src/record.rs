@@ -159,7 +159,18 @@ impl Home {
         Ok(home)
     }
 
-    /// Writes `state.json`, whole or not at all.
+    /// Writes the first `state.json`, before any effect: without it, or with half of it, there is
+    /// nothing but this folder to remove.
+    ///
+    /// # Errors
+    /// As open(2), write(2).
+    pub fn begin(&self, record: &Record) -> Result<()> {
+        let text = serde_json::to_vec(record).map_err(|e| Error::Spec(e.to_string()))?;
+        let path = self.path.join("state.json");
+        write_new(&path, &text).at(|| format!("write {}", path.display()))
+    }
+
+    /// Writes `state.json` anew, whole or not at all.
     ///
     /// # Errors
     /// As open(2), write(2), rename(2).
@@ -213,6 +224,13 @@ impl Home {
     /// # Errors
     /// As unlink(2) and rmdir(2).
     pub fn remove(&self) -> Result<()> {
+        // What is there as a rule, without listing the folder.
+        for name in ["state.json", "config.json"] {
+            let _ = rustix::fs::unlink(self.path.join(name));
+        }
+        if rustix::fs::rmdir(&self.path).is_ok() {
+            return Ok(());
+        }
         match std::fs::remove_dir_all(&self.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e)
                 .at(|| format!("unable to remove container state dir {}", self.path.display())),

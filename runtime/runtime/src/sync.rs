@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Longest error text that is passed on.
-const LIMIT: usize = 16 * 1024;
+const LIMIT: usize = 8 * 1024;
 
 /// What is said.
 #[derive(Debug)]

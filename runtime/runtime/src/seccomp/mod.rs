@@ -7,7 +7,6 @@
 mod tables;
 
 use oci::runtime::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRule};
-use std::collections::BTreeMap;
 use sys::privilege::BpfInsn;
 
 /// A compiled filter.
@@ -179,6 +178,7 @@ pub fn compile(seccomp: &Seccomp) -> Result<Filter, Invalid> {
     let flags = check(seccomp)?;
     let default = verdict(seccomp.default_action, seccomp.default_errno_ret)?;
     let abis = abis(&seccomp.architectures);
+    let rules = look_up(&seccomp.syscalls)?;
     let mut program = vec![load(4)];
     let mut at = 0;
     while at < abis.len() {
@@ -189,7 +189,7 @@ pub fn compile(seccomp: &Seccomp) -> Result<Filter, Invalid> {
             // One tree serves x86_64 and x32: below 512 a number means the same call in both.
             block.push(BpfInsn { code: AND, jt: 0, jf: 0, k: !X32_BIT });
         }
-        block.append(&mut arch_tree(seccomp, &abis[at..at + same], default)?);
+        block.append(&mut arch_tree(seccomp, &rules, &abis[at..at + same], default));
         program.push(jump(JEQ, audit, 1, 0));
         program.push(jump_always(block.len()));
         program.append(&mut block);
@@ -202,42 +202,55 @@ pub fn compile(seccomp: &Seccomp) -> Result<Filter, Invalid> {
     Ok(Filter { program, flags })
 }
 
-fn decisions(
-    rules: &[SeccompRule],
-    abi: &Abi,
-    default: u32,
-) -> Result<BTreeMap<u32, Decision>, Invalid> {
-    let mut map = BTreeMap::new();
+/// A rule with its calls looked up, once for all architectures.
+struct Known<'a> {
+    action: u32,
+    calls: Vec<&'static [i16; 5]>,
+    args: &'a [SeccompArg],
+}
+
+fn look_up(rules: &[SeccompRule]) -> Result<Vec<Known<'_>>, Invalid> {
+    let known = |rule: &SeccompRule| verdict(rule.action, rule.errno_ret);
+    rules
+        .iter()
+        .map(|rule| {
+            let calls = rule.names.iter().filter_map(|name| tables::numbers(name)).collect();
+            Ok(Known { action: known(rule)?, calls, args: &rule.args })
+        })
+        .collect()
+}
+
+/// What the rules say of each number of an architecture.
+fn decisions(rules: &[Known<'_>], abi: &Abi, default: u32) -> Vec<Option<Decision>> {
+    let mut table: Vec<Option<Decision>> = Vec::with_capacity(tables::END);
+    table.resize(tables::END, None);
     for rule in rules {
-        let action = verdict(rule.action, rule.errno_ret)?;
-        for name in &rule.names {
-            let Some(number) = tables::numbers(name).map(|n| n[abi.column]).filter(|n| *n >= 0)
-            else {
-                continue;
-            };
-            let number = number as u32;
+        let numbers = rule.calls.iter().filter_map(|n| usize::try_from(n[abi.column]).ok());
+        for number in numbers {
+            let slot = &mut table[number];
             if rule.args.is_empty() {
                 // A rule without conditions outweighs those with; the first of them stands.
-                let slot = map.entry(number).or_insert(Decision::Always(action));
-                if matches!(slot, Decision::When(_)) {
-                    *slot = Decision::Always(action);
+                if !matches!(slot, Some(Decision::Always(_))) {
+                    *slot = Some(Decision::Always(rule.action));
                 }
-            } else if action != default
-                && let Decision::When(list) =
-                    map.entry(number).or_insert_with(|| Decision::When(Vec::new()))
-            {
-                list.push((rule.args.clone(), action));
+            } else if rule.action != default {
+                let new = (rule.args.to_vec(), rule.action);
+                match slot {
+                    Some(Decision::Always(_)) => {}
+                    Some(Decision::When(list)) => list.push(new),
+                    None => *slot = Some(Decision::When(vec![new])),
+                }
             }
         }
     }
-    Ok(map)
+    table
 }
 
 /// First number of the calls that are x32's alone.
 const X32_ONLY: u32 = 512;
 
 /// The tree of one audit architecture: its calls, and on x86_64 those of x32, without their bit.
-fn arch_tree(seccomp: &Seccomp, abis: &[Abi], default: u32) -> Result<Vec<BpfInsn>, Invalid> {
+fn arch_tree(seccomp: &Seccomp, rules: &[Known<'_>], abis: &[Abi], default: u32) -> Vec<BpfInsn> {
     let permissive = matches!(
         seccomp.default_action,
         SeccompAction::Allow | SeccompAction::Log | SeccompAction::Trace
@@ -249,15 +262,13 @@ fn arch_tree(seccomp: &Seccomp, abis: &[Abi], default: u32) -> Result<Vec<BpfIns
         }
     };
     for abi in abis {
-        let mut map = decisions(&seccomp.syscalls, abi, default)?;
-        let mut next = 0;
-        if abi.audit == abis[0].audit && abi.column != abis[0].column {
-            map.retain(|number, _| *number >= X32_ONLY);
-            next = X32_ONLY;
-        }
-        let first = next;
+        let second = abi.audit == abis[0].audit && abi.column != abis[0].column;
+        let first = if second { X32_ONLY } else { 0 };
+        let mut next = first;
         push(next, Decision::Always(default));
-        for (number, decision) in map {
+        let table = decisions(rules, abi, default).into_iter().zip(0u32..);
+        for (decision, number) in table.skip(first as usize) {
+            let Some(decision) = decision else { continue };
             if number > next {
                 push(next, Decision::Always(default));
             }
@@ -277,7 +288,7 @@ fn arch_tree(seccomp: &Seccomp, abis: &[Abi], default: u32) -> Result<Vec<BpfIns
     }
     let mut part = tree(&ranges, default);
     part.close();
-    Ok(part.code)
+    part.code
 }
 
 /// Code whose jumps to an answer are still open: place, whether it is the jump of "true", answer.

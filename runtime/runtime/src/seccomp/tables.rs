@@ -63,6 +63,21 @@ write writev \
 /// How many names there are.
 const COUNT: usize = NUMBERS.len();
 
+/// One more than the highest number.
+pub(super) const END: usize = highest() + 1;
+
+const fn highest() -> usize {
+    let (mut most, mut at) = (0, 0);
+    while at < COUNT * 5 {
+        let number = NUMBERS[at / 5][at % 5];
+        if number > most {
+            most = number;
+        }
+        at += 1;
+    }
+    most as usize
+}
+
 /// Where each name begins, and the end.
 static STARTS: [u16; COUNT + 1] = starts();
 
