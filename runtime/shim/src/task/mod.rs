@@ -2,6 +2,7 @@
 //! command line (as children, awaited by the loop), stdio through `io`, events through the
 //! publisher. No descriptors are polled here.
 
+mod delete;
 pub(crate) mod exits;
 mod lifecycle;
 pub(crate) use exits::write_record;
