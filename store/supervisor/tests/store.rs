@@ -1,6 +1,6 @@
 //! The store's rules, on a state in a temporary folder: resuming, sharing, joining, collecting.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::sync::Arc;
 
@@ -217,4 +217,53 @@ fn a_native_snapshot_is_a_full_copy() {
     assert_eq!(std::os::unix::fs::MetadataExt::nlink(&meta), 2);
     std::fs::write(copy.join("d/f"), "other").unwrap();
     assert_eq!(std::fs::read_to_string(root.join("d/f")).unwrap(), "text");
+}
+
+#[test]
+fn layers_of_an_earlier_boot_that_were_not_synced_are_unpacked_again() {
+    use containerd_api::types::transfer::{ImageReference, ImageStore, UnpackConfiguration};
+    use supervisor::transfer::{Progress, import};
+    if let Some(why) = lab::lacking(&[]) {
+        println!(
+            "SKIPPED: layers_of_an_earlier_boot_that_were_not_synced_are_unpacked_again: {why}"
+        );
+        return;
+    }
+    let mut store = store();
+    let Ok(archive) = lab::busybox_archive(store.dir.path()) else {
+        println!(
+            "SKIPPED: layers_of_an_earlier_boot_that_were_not_synced_are_unpacked_again: needs busybox"
+        );
+        return;
+    };
+    let context = Context::new("n");
+    let unpack = UnpackConfiguration { platform: None, snapshotter: "overlayfs".into() };
+    let any =
+        ImageReference { is_prefix: true, allow_overwrite: true, ..ImageReference::default() };
+    let wish =
+        ImageStore { unpacks: vec![unpack], extra_references: vec![any], ..Default::default() };
+    let load = |state: &Arc<State>| {
+        let file = std::fs::File::open(&archive).unwrap();
+        import(state, &context, file, &wish, &Progress::new(None)).unwrap();
+        let all = state.snapshots(&place(&context)).unwrap();
+        let (name, layer) = all.into_iter().find(|(_, s)| s.kind == Kind::Committed).unwrap();
+        (name, state.layer_path(&layer))
+    };
+    Arc::get_mut(&mut store.state).unwrap().boot_id = "an earlier boot".into();
+    let (name, layer) = load(&store.state);
+    assert!(layer.join("bin/busybox").is_file());
+    let state = &store.state;
+    state.prepare(&place(&context), Kind::Active, "c", &name, Labels::new()).unwrap();
+    // What a power cut leaves of files that were never written back.
+    std::fs::remove_dir_all(layer.join("bin")).unwrap();
+    let store = store.reopen();
+    assert!(matches!(store.state.snapshot(&place(&context), &name), Err(Error::NotFound(_))));
+    assert!(store.state.snapshot(&place(&context), "c").is_err());
+    assert!(!layer.exists());
+    let (again, layer) = load(&store.state);
+    assert_eq!(again, name);
+    assert!(layer.join("bin/busybox").is_file());
+    // In the same boot the page cache stands: nothing is dropped.
+    let store = store.reopen();
+    assert!(store.state.snapshot(&place(&context), &name).is_ok());
 }
