@@ -75,7 +75,9 @@ fn a_program_that_cannot_be_executed_fails_create_with_runcs_words() {
 #[test]
 fn a_failure_at_any_stage_leaves_nothing() {
     type Break = fn(&mut Value);
-    let breaks: [(&str, Break); 6] = [
+    let breaks: [(&str, Break); 8] = [
+        ("unified", |s| s["linux"]["resources"]["unified"] = json!({"nope": "1"})),
+        ("personality", |s| s["linux"]["personality"] = json!({"domain": "LINUX", "flags": ["X"]})),
         ("limit", |s| s["linux"]["resources"]["pids"] = json!({"limit": 1_u64 << 60})),
         ("source", |s| {
             s["mounts"][0] = json!({"destination": "/x", "type": "bind", "source": "/nope"});

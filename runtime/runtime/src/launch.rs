@@ -27,6 +27,16 @@ pub(crate) struct MountPlan {
     pub gid_mappings: Vec<IdMapping>,
 }
 
+impl MountPlan {
+    /// Has a new file system labelled, of the kinds that take it at their mount.
+    fn label(&mut self, label: &str) {
+        let unlabelled = ["bind", "proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
+        if !unlabelled.contains(&self.kind.as_str()) {
+            self.options.data.push(format!("context={label}"));
+        }
+    }
+}
+
 /// Everything known before the first effect.
 #[derive(Debug)]
 pub(crate) struct Launch {
@@ -200,7 +210,13 @@ impl Launch {
         }
         check_ids(&linux, new, all)?;
         check_names(&spec, &linux, all)?;
-        let mounts = spec.mounts.iter().map(|m| plan_mount(m, &bundle)).collect::<Result<_>>()?;
+        let mut mounts: Vec<MountPlan> =
+            spec.mounts.iter().map(|m| plan_mount(m, &bundle)).collect::<Result<_>>()?;
+        if !linux.mount_label.is_empty() {
+            for mount in &mut mounts {
+                mount.label(&linux.mount_label);
+            }
+        }
         let propagation = match linux.rootfs_propagation.as_str() {
             "" => (options::propagation::SLAVE, true),
             word => {
@@ -318,6 +334,9 @@ fn check_names(spec: &Spec, linux: &Linux, all: u64) -> Result<()> {
         return Err(Error::Spec(
             "intelRdt is specified in config, but Intel RDT is not enabled".into(),
         ));
+    }
+    if linux.personality.as_ref().is_some_and(|p| !p.flags.is_empty()) {
+        return Err(Error::Spec("linux.personality.flags: no flag is defined".into()));
     }
     if let Some(rdt) = &linux.intel_rdt {
         return Err(Error::Spec(format!("linux.intelRdt is not supported ({rdt:?})")));

@@ -55,6 +55,11 @@ pub(crate) fn apply(
     resources: &Resources,
     devices: bool,
 ) -> Result<(), Error> {
+    if !resources.unified.is_empty() {
+        return Err(Error::Invalid(
+            "invalid configuration: cannot use unified on cgroup v1".into(),
+        ));
+    }
     let writer = Writer { group };
     if let Some(memory) = &resources.memory {
         apply_memory(&writer, memory)?;
