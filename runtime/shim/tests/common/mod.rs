@@ -9,7 +9,10 @@ use shim_api::runc::{OPTIONS, Options};
 use shim_api::sink::{
     Driver, ExitRecord, Frame, Hello, JsonFile, SinkUri, Stdin as StdinMode, encode,
 };
-use shim_api::task::{CreateTaskRequest, CreateTaskResponse, SERVICE_V2, SERVICE_V3, StartRequest};
+use shim_api::task::{
+    ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, SERVICE_V2, SERVICE_V3,
+    StartRequest,
+};
 use shim_api::ttrpc::{Client, Status};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -35,6 +38,8 @@ pub struct Rig {
     pub folder: tempfile::TempDir,
     pub shim: PathBuf,
     pub id: String,
+    /// The shim's.
+    pub pid: u32,
     pub stdin: StdinMode,
     pub stream: UnixStream,
     client: Client,
@@ -78,7 +83,19 @@ impl Rig {
         assert_eq!(bootstrap.version, 2);
         let stream = UnixStream::connect(bootstrap.socket_path()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Some(Self { folder, shim, id, stdin: StdinMode::None, stream, client: Client::default() })
+        let mut made = Self {
+            folder,
+            shim,
+            id,
+            pid: 0,
+            stdin: StdinMode::None,
+            stream,
+            client: Client::default(),
+        };
+        let connect = ConnectRequest { id: made.id.clone() };
+        let answer: ConnectResponse = made.call(SERVICE_V3, "Connect", &connect).unwrap();
+        made.pid = answer.shim_pid;
+        Some(made)
     }
 
     pub fn call<A: Message + Default>(
@@ -159,6 +176,20 @@ impl Rig {
 
     pub fn record(&self) -> ExitRecord {
         ExitRecord::parse(&std::fs::read(self.sink().exit).unwrap()).unwrap()
+    }
+}
+
+impl Drop for Rig {
+    /// Leaves neither shim nor container.
+    fn drop(&mut self) {
+        let comm = std::fs::read_to_string(format!("/proc/{}/comm", self.pid));
+        if comm.is_ok_and(|name| name.starts_with("containerd-shim")) {
+            sys::process::signal_child(self.pid as i32, 9).ok();
+        }
+        let mut delete = Command::new(&self.shim);
+        delete.args(["-namespace", "test", "-id", &self.id, "-address"]);
+        delete.arg(self.folder.path().join("c.sock")).arg("delete");
+        delete.current_dir(self.folder.path().join("bundle")).stdin(Stdio::null()).output().ok();
     }
 }
 
