@@ -66,6 +66,8 @@ pub(super) async fn serve(engine: &Arc<Engine>, listeners: Vec<Listener>, stop: 
     let mut router = Router::new();
     routes::containers::register(&mut router, engine);
     routes::exec::register(&mut router, engine);
+    routes::images::register(&mut router, engine);
+    routes::system::register(&mut router, engine);
     let networks = routes::networks::Context {
         reader: engine.networks.clone(),
         thread: engine.network.clone(),

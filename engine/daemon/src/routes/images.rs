@@ -1,0 +1,217 @@
+//! The images' endpoints: from a request to the image library, and its answer to a
+//! reply. Which containers use an image is told from here.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine_api::filters::{IMAGES, IMAGES_PRUNE};
+use engine_api::{ImagesPruneReport, JsonMessage, StringMap};
+use futures_util::{StreamExt, stream};
+use images::{ImageUse, ImportRequest, ListOptions, RemoveOptions, Removed, hello};
+use oci::{Digest, Reference};
+
+use crate::engine::Engine;
+use crate::http::{ApiError, Request, Response, Router};
+use crate::records::Phase;
+
+type Reply = Result<Response, ApiError>;
+
+/// Registers the routes.
+pub fn register(router: &mut Router, engine: &Arc<Engine>) {
+    macro_rules! route {
+        ($($operation:literal $handler:path;)*) => {$(
+            let own = Arc::clone(engine);
+            router.on($operation, move |request| $handler(Arc::clone(&own), request));
+        )*};
+    }
+    route! {
+        "ImageList" list;
+        "ImageInspect" inspect;
+        "ImageHistory" history;
+        "ImageTag" tag;
+        "ImageDelete" delete;
+        "ImagePrune" prune;
+        "ImageLoad" load;
+        "ImageGet" save_one;
+        "ImageGetAll" save;
+        "ImageCreate" create;
+    }
+}
+
+/// Who uses which image.
+fn uses(engine: &Engine) -> Vec<ImageUse> {
+    let of = |container: Arc<crate::lifecycle::Container>| {
+        let row = container.row();
+        let running = matches!(row.state.phase, Phase::Running | Phase::Paused | Phase::Restarting);
+        let image: Digest = row.fixed.image_id.parse().ok()?;
+        Some(ImageUse { image, container: container.id.clone(), running })
+    };
+    engine.all().into_iter().filter_map(of).collect()
+}
+
+fn tell(engine: &Engine, action: &str, id: &str, name: &str) {
+    let attributes: StringMap = [("name".to_owned(), name.to_owned())].into();
+    engine.events.publish("image", action, id, attributes);
+}
+
+async fn list(engine: Arc<Engine>, request: Request) -> Reply {
+    let options = ListOptions {
+        filters: request.filters(IMAGES)?,
+        shared_size: request.query.bool("shared-size"),
+    };
+    let list = engine.images.list(&options, &uses(&engine))?;
+    Ok(Response::versioned(list, request.version))
+}
+
+async fn inspect(engine: Arc<Engine>, request: Request) -> Reply {
+    let image = engine.images.resolve(request.name())?;
+    Ok(Response::versioned(engine.images.inspect(&image), request.version))
+}
+
+async fn history(engine: Arc<Engine>, request: Request) -> Reply {
+    let image = engine.images.resolve(request.name())?;
+    Ok(Response::json(&engine.images.history(&image), request.version))
+}
+
+async fn tag(engine: Arc<Engine>, request: Request) -> Reply {
+    let (repository, tag) = (request.query.get("repo"), request.query.get("tag"));
+    let (image, name) = engine.images.tag(request.name(), repository, tag).await?;
+    tell(&engine, "tag", &image.id.to_string(), &name.familiar());
+    Ok(Response::status(http::StatusCode::CREATED))
+}
+
+async fn delete(engine: Arc<Engine>, request: Request) -> Reply {
+    let options = RemoveOptions { force: request.query.bool("force") };
+    let removed = engine.images.remove(request.name(), options, &uses(&engine)).await?;
+    tell_removed(&engine, &removed);
+    Ok(Response::json(&removed.items, request.version))
+}
+
+async fn prune(engine: Arc<Engine>, request: Request) -> Reply {
+    let filters = request.filters(IMAGES_PRUNE)?;
+    let removed = engine.images.prune(&filters, &uses(&engine)).await?;
+    tell_removed(&engine, &removed);
+    let attributes: StringMap = [("reclaimed".to_owned(), removed.freed.to_string())].into();
+    engine.events.publish("image", "prune", "", attributes);
+    let report = ImagesPruneReport {
+        images_deleted: (!removed.items.is_empty()).then_some(removed.items),
+        space_reclaimed: removed.freed,
+    };
+    Ok(Response::json(&report, request.version))
+}
+
+fn tell_removed(engine: &Engine, removed: &Removed) {
+    for id in &removed.untagged {
+        tell(engine, "untag", &id.to_string(), &id.to_string());
+    }
+    for id in &removed.deleted {
+        tell(engine, "delete", &id.to_string(), &id.to_string());
+    }
+}
+
+async fn load(engine: Arc<Engine>, request: Request) -> Reply {
+    let version = request.version;
+    let quiet = request.query.bool("quiet");
+    let (_, body) = request.take_body();
+    let loaded = engine.images.load(body.into_stream()).await?;
+    let mut lines = Vec::new();
+    for one in loaded {
+        let id = one.image.id.to_string();
+        let text = match &one.name {
+            Some(name) => format!("Loaded image: {name}\n"),
+            None => format!("Loaded image ID: {id}\n"),
+        };
+        tell(&engine, "load", &id, one.name.as_deref().unwrap_or(&id));
+        lines.push(Ok(Bytes::from(JsonMessage::stream(text).line())));
+    }
+    // Progress is drawn from the stream's own bytes; `quiet` has nothing more to hide.
+    let _ = (version, quiet);
+    Ok(Response::json_stream(Box::pin(stream::iter(lines))))
+}
+
+async fn save_one(engine: Arc<Engine>, request: Request) -> Reply {
+    let names = [request.name().to_owned()];
+    archive(&engine, &names)
+}
+
+async fn save(engine: Arc<Engine>, request: Request) -> Reply {
+    let names: Vec<String> = request.query.all("names").map(str::to_owned).collect();
+    if names.is_empty() {
+        return Err(ApiError::internal("no images given to save"));
+    }
+    archive(&engine, &names)
+}
+
+fn archive(engine: &Engine, names: &[String]) -> Reply {
+    let receiver = engine.images.save(names)?;
+    for name in names {
+        if let Ok(image) = engine.images.resolve(name) {
+            tell(engine, "save", &image.id.to_string(), name);
+        }
+    }
+    let bytes = stream::unfold(receiver, |mut receiver| async move {
+        let item = receiver.recv().await?;
+        Some((item.map_err(|error| ApiError::internal(error.to_string())), receiver))
+    });
+    Ok(Response::stream(http::HeaderValue::from_static("application/x-tar"), Box::pin(bytes)))
+}
+
+/// `fromSrc`: a stream becomes an image. `fromImage`: a pull; until there is a registry
+/// client, what is built in is the only thing to be had.
+async fn create(engine: Arc<Engine>, request: Request) -> Reply {
+    let from = request.query.get("fromSrc").to_owned();
+    if from.is_empty() {
+        return pull(&engine, &request).await;
+    }
+    if from != "-" {
+        return Err(ApiError::not_implemented(format!("import from {from} is not supported by Ferry yet: send the archive itself")));
+    }
+    let query = &request.query;
+    let mut config = oci::image::RunConfig::default();
+    let changes: Vec<String> = query.all("changes").map(str::to_owned).collect();
+    images::apply_changes(&mut config, &changes)?;
+    let reference = reference(query.get("repo"), query.get("tag"))?;
+    let message = query.get("message").to_owned();
+    let name = reference.as_ref().map(Reference::familiar);
+    let (_, body) = request.take_body();
+    let import = ImportRequest { reference, message, config };
+    let id = engine.images.import(body.into_stream(), import).await?.to_string();
+    tell(&engine, "import", &id, name.as_deref().unwrap_or(&id));
+    let line = Bytes::from(JsonMessage::status(id).line());
+    Ok(Response::json_stream(Box::pin(stream::iter([Ok(line)]))))
+}
+
+fn reference(repository: &str, tag: &str) -> Result<Option<Reference>, ApiError> {
+    if repository.is_empty() {
+        return Ok(None);
+    }
+    let bad = |error: oci::InvalidReference| ApiError::bad_request(error.to_string());
+    let reference = Reference::parse(repository).map_err(bad)?;
+    let reference = if tag.is_empty() { reference } else { reference.with_tag(tag).map_err(bad)? };
+    Ok(Some(reference.tagged()))
+}
+
+async fn pull(engine: &Arc<Engine>, request: &Request) -> Reply {
+    let (repository, tag) = (request.query.get("fromImage"), request.query.get("tag"));
+    let Some(wanted) = reference(repository, tag)? else {
+        return Err(ApiError::bad_request("one of fromSrc and fromImage is required"));
+    };
+    if wanted.to_string() != hello::NAME {
+        return Err(ApiError::not_found(format!(
+            "pull access denied for {}, Ferry cannot reach registries yet: bring the image with `load` or `import`",
+            wanted.familiar_name()
+        )));
+    }
+    let archive = hello::archive().map_err(|error| ApiError::internal(error.to_string()))?;
+    let once = stream::iter([Ok::<_, io::Error>(Bytes::from(archive))]).boxed();
+    let loaded = engine.images.load(once).await?;
+    let mut lines = vec![JsonMessage::status("Using the image that is built into Ferry")];
+    for one in loaded {
+        tell(engine, "pull", "hello-world:latest", "hello-world");
+        lines.push(JsonMessage::status(format!("Digest: {}", one.image.target.digest)));
+    }
+    lines.push(JsonMessage::status(format!("Status: Downloaded newer image for {}", wanted.familiar())));
+    let lines: Vec<_> = lines.iter().map(|line| Ok(Bytes::from(line.line()))).collect();
+    Ok(Response::json_stream(Box::pin(stream::iter(lines))))
+}
