@@ -165,7 +165,9 @@ async fn create(engine: Arc<Engine>, request: Request) -> Reply {
         return pull(&engine, &request).await;
     }
     if from != "-" {
-        return Err(ApiError::not_implemented(format!("import from {from} is not supported by Ferry yet: send the archive itself")));
+        return Err(ApiError::not_implemented(format!(
+            "import from {from} is not supported by Ferry yet: send the archive itself"
+        )));
     }
     let query = &request.query;
     let mut config = oci::image::RunConfig::default();
@@ -188,7 +190,8 @@ fn reference(repository: &str, tag: &str) -> Result<Option<Reference>, ApiError>
     }
     let bad = |error: oci::InvalidReference| ApiError::bad_request(error.to_string());
     let reference = Reference::parse(repository).map_err(bad)?;
-    let reference = if tag.is_empty() { reference } else { reference.with_tag(tag).map_err(bad)? };
+    let reference =
+        if tag.is_empty() { reference } else { reference.with_tag(tag).map_err(bad)? };
     Ok(Some(reference.tagged()))
 }
 
@@ -211,7 +214,10 @@ async fn pull(engine: &Arc<Engine>, request: &Request) -> Reply {
         tell(engine, "pull", "hello-world:latest", "hello-world");
         lines.push(JsonMessage::status(format!("Digest: {}", one.image.target.digest)));
     }
-    lines.push(JsonMessage::status(format!("Status: Downloaded newer image for {}", wanted.familiar())));
+    lines.push(JsonMessage::status(format!(
+        "Status: Downloaded newer image for {}",
+        wanted.familiar()
+    )));
     let lines: Vec<_> = lines.iter().map(|line| Ok(Bytes::from(line.line()))).collect();
     Ok(Response::json_stream(Box::pin(stream::iter(lines))))
 }

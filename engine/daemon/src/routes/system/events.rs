@@ -18,8 +18,20 @@ use crate::records::now;
 
 /// The filters of this endpoint, as dockerd knows them.
 const FILTERS: &[&str] = &[
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin",
-    "scope", "secret", "service", "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 pub(super) async fn events(engine: Arc<Engine>, request: Request) -> Reply {
@@ -73,7 +85,8 @@ fn parse_time(text: &str) -> Result<Option<i64>, ApiError> {
         return Ok(None);
     }
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let bad = || ApiError::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"));
+    let bad =
+        || ApiError::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"));
     let seconds: i64 = seconds.parse().map_err(|_| bad())?;
     let nanos = format!("{fraction:0<9}").get(..9).and_then(|digits| digits.parse::<i64>().ok());
     Ok(Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanos.ok_or_else(bad)?)))
@@ -132,7 +145,8 @@ mod tests {
 
     #[test]
     fn filters_of_one_key_add_and_of_several_narrow() {
-        let mut message = EventMessage { kind: "container".into(), action: "die".into(), ..Default::default() };
+        let mut message =
+            EventMessage { kind: "container".into(), action: "die".into(), ..Default::default() };
         message.actor.id = "abc123".into();
         message.actor.attributes.insert("image".into(), "busybox:latest".into());
         let all = Filters::default();

@@ -21,7 +21,8 @@ pub(super) async fn info(engine: Arc<Engine>, request: Request) -> Reply {
     count(&engine, &mut info);
     machine(&engine, &mut info);
     configuration(&engine, &mut info);
-    info.containerd_commit = Commit { id: engine.client.peer_version().await.unwrap_or_default(), ..Commit::default() };
+    info.containerd_commit =
+        Commit { id: engine.client.peer_version().await.unwrap_or_default(), ..Commit::default() };
     Ok(Response::json(&info, request.version))
 }
 
@@ -58,7 +59,8 @@ fn machine(engine: &Engine, info: &mut SystemInfo) {
     };
     info.operating_system = field("PRETTY_NAME=");
     info.os_version = field("VERSION_ID=");
-    info.ncpu = std::thread::available_parallelism().map_or(1, |count| i64::try_from(count.get()).unwrap_or(1));
+    info.ncpu = std::thread::available_parallelism()
+        .map_or(1, |count| i64::try_from(count.get()).unwrap_or(1));
     info.mem_total = total_memory();
     info.ipv4_forwarding =
         fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|value| value.trim() == "1");
@@ -84,9 +86,11 @@ fn cgroups(engine: &Engine, info: &mut SystemInfo) {
         }
     };
     info.cgroup_version = if v2 { "2" } else { "1" }.to_owned();
-    info.cgroup_driver = if engine.settings.systemd_cgroup { "systemd" } else { "cgroupfs" }.to_owned();
+    info.cgroup_driver =
+        if engine.settings.systemd_cgroup { "systemd" } else { "cgroupfs" }.to_owned();
     info.memory_limit = has("memory", "memory.limit_in_bytes");
-    info.swap_limit = if v2 { has("memory", "") } else { has("memory", "memory.memsw.limit_in_bytes") };
+    info.swap_limit =
+        if v2 { has("memory", "") } else { has("memory", "memory.memsw.limit_in_bytes") };
     info.oom_kill_disable = !v2 && has("memory", "memory.oom_control");
     info.cpu_cfs_period = has("cpu", "cpu.cfs_period_us");
     info.cpu_cfs_quota = has("cpu", "cpu.cfs_quota_us");
@@ -99,7 +103,8 @@ fn configuration(engine: &Engine, info: &mut SystemInfo) {
     let settings = &engine.settings;
     info.id = engine_id(settings);
     info.driver.clone_from(&settings.storage_driver);
-    info.driver_status = vec![vec!["driver-type".to_owned(), "io.containerd.snapshotter.v1".to_owned()]];
+    info.driver_status =
+        vec![vec!["driver-type".to_owned(), "io.containerd.snapshotter.v1".to_owned()]];
     let names = |list: &[&str]| Some(list.iter().map(|name| (*name).to_owned()).collect());
     info.plugins = PluginsInfo {
         volume: names(&["local"]),
@@ -142,7 +147,8 @@ fn registries(settings: &Settings) -> RegistryServiceConfig {
         secure: true,
     };
     let is_range = |entry: &&String| entry.contains('/');
-    let mut ranges: Vec<String> = settings.insecure_registries.iter().filter(is_range).cloned().collect();
+    let mut ranges: Vec<String> =
+        settings.insecure_registries.iter().filter(is_range).cloned().collect();
     ranges.extend(["::1/128", "127.0.0.0/8"].map(str::to_owned));
     let mut index: BTreeMap<String, IndexInfo> = settings
         .insecure_registries
@@ -195,7 +201,8 @@ fn engine_id(settings: &Settings) -> String {
     if let Ok(id) = fs::read_to_string(&file) {
         return id.trim().to_owned();
     }
-    let id = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default().trim().to_owned();
+    let id =
+        fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default().trim().to_owned();
     // Without it the next start shows another id, which harms nobody.
     let _ = fs::write(&file, &id);
     id
