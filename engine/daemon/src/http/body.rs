@@ -181,6 +181,8 @@ pub(super) struct Shared {
 pub struct Body {
     shared: Arc<Shared>,
     length: Option<u64>,
+    /// All was read: the connection's loop may hold the reading side from now on.
+    done: bool,
 }
 
 impl Body {
@@ -189,7 +191,7 @@ impl Body {
             Length::Fixed(n) => Some(n),
             Length::Chunked => None,
         };
-        Self { shared, length }
+        Self { shared, length, done: false }
     }
 
     /// The length that the client announced; `None` for a stream.
@@ -202,7 +204,7 @@ impl Body {
     /// # Errors
     /// The connection broke, or the framing is wrong.
     pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
-        if self.length == Some(0) {
+        if self.done || self.length == Some(0) {
             return Ok(None);
         }
         if self.shared.expects.swap(false, Ordering::AcqRel) {
@@ -212,6 +214,7 @@ impl Body {
         let mut read = self.shared.read.lock().await;
         let chunk = read.chunk().await?;
         if read.is_done() {
+            self.done = true;
             self.shared.consumed.notify_one();
         }
         Ok(chunk)

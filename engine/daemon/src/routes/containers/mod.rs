@@ -24,6 +24,7 @@ use crate::records::{Phase, SPECS};
 use crate::{create, exec, signals};
 
 pub(in crate::routes) use attach::content_type;
+pub(in crate::routes) use logs::time;
 
 type Reply = Result<Response, ApiError>;
 
