@@ -97,7 +97,10 @@ impl Runtime {
         let output = File::from(memfd_create("output", MemfdFlags::CLOEXEC).map_err(failed)?);
         let log = bundle.join("log.json");
         let from = std::fs::metadata(&log).map_or(0, |m| m.len());
-        let mut command = Command::new(&self.program).inherit_env().cwd(bundle);
+        // A runtime that sees it relays readiness, and `start` waits for it: that socket is the
+        // daemon's own, from systemd, and no business of a container's.
+        let mut command =
+            Command::new(&self.program).inherit_env().without_env("NOTIFY_SOCKET").cwd(bundle);
         command = command.arg("--root").arg(&self.root).arg("--log").arg(&log);
         command = command.args(["--log-format", "json"]);
         if self.systemd_cgroup {

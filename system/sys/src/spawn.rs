@@ -121,6 +121,15 @@ impl<'a> Command<'a> {
         self
     }
 
+    /// Takes a variable out again.
+    pub fn without_env(mut self, key: &str) -> Self {
+        let is_it = |entry: &CString| {
+            entry.as_bytes().strip_prefix(key.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
+        };
+        self.env.retain(|entry| !is_it(entry));
+        self
+    }
+
     /// The working folder; without it, this process's.
     pub fn cwd(mut self, folder: &Path) -> Self {
         let folder = self.text(folder.as_os_str());
@@ -385,6 +394,12 @@ mod tests {
         assert_eq!(fds, ["0", "1", "2", "5"], "{text}");
         assert!(text.ends_with("x y\n0\n"), "{text}");
         assert_eq!(exit.code(), 1);
+    }
+
+    #[test]
+    fn a_variable_taken_out_is_gone_and_its_namesakes_stay() {
+        let command = shell("echo $A,$AB").env("A", "1").env("AB", "2").without_env("A");
+        assert_eq!(output(command).0, ",2\n");
     }
 
     #[test]
