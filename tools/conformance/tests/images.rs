@@ -1,6 +1,7 @@
 //! Images between Ferry's store and the real programs: archives both ways, and what stays the same.
 
 use std::path::Path;
+use std::time::Duration;
 
 use lab::{Containerd, Engine, Kind, Scratch, busybox_archive, peer, run};
 
@@ -70,6 +71,42 @@ fn images_go_between_a_stock_containerd_and_ours_and_keep_their_digests() {
             ctr(each, &["images", "rm", "--sync", NAME]);
             assert_eq!(blobs(each), [""; 0], "{local:?}");
         }
+    }
+}
+
+#[test]
+fn kill_9_at_any_moment_of_an_import_leaves_nothing_that_does_not_go() {
+    lab::require!("ctr");
+    let scratch = Scratch::new("kill").unwrap();
+    let mut ours = Containerd::ours(&scratch).unwrap();
+    let archive = busybox_archive(scratch.path()).unwrap();
+    let files = |below: &str| std::fs::read_dir(scratch.join(below)).unwrap().count();
+    for moment in [20, 35, 50, 65, 80, 100, 130, 160] {
+        std::thread::scope(|threads| {
+            let socket = ours.socket().display().to_string();
+            let archive = &archive;
+            let importing = threads.spawn(move || {
+                let words = ["--address", &socket, "images", "import", text(archive)];
+                run(peer("ctr").unwrap(), words).unwrap()
+            });
+            std::thread::sleep(Duration::from_millis(moment));
+            ours.kill();
+            // A client that finds nobody waits: it goes on once the daemon is back.
+            ours.restart().unwrap();
+            importing.join().unwrap();
+        });
+    }
+    ctr(&ours, &["images", "import", text(&archive)]);
+    assert!(ctr(&ours, &["run", "--rm", NAME, "c", "echo", "whole"]).contains("whole"));
+    // What an import that was cut held under its lease goes with the lease.
+    for lease in ctr(&ours, &["leases", "ls", "-q"]).lines() {
+        ctr(&ours, &["leases", "rm", lease]);
+    }
+    ctr(&ours, &["images", "rm", "--sync", NAME]);
+    assert_eq!(blobs(&ours), [""; 0]);
+    assert_eq!(ctr(&ours, &["snapshots", "ls"]).lines().count(), 1);
+    for below in ["snapshots", "content/ingest", "content/blobs/sha256"] {
+        assert_eq!(files(&format!("c-root/{below}")), 0, "{below}");
     }
 }
 

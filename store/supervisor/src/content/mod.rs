@@ -18,6 +18,18 @@ use serde::{Deserialize, Serialize};
 
 pub use service::Service;
 pub(crate) use writer::{INGESTS, Ingest, OpenRefs, PendingBlobs};
+
+/// How the references of an archive's members begin.
+pub(crate) const IMPORT: &str = "ferry-import-";
+
+/// Forgets what an import that was cut had received: nobody can resume it. The collector removes
+/// the folders.
+pub(crate) fn drop_cut_imports(store: &metastore::Store) -> Result<(), Error> {
+    let all = store.scan(INGESTS, b"")?.into_iter().map(|(key, _)| key);
+    let cut = all.filter(|key| name_of(key).starts_with(IMPORT));
+    let batch = cut.fold(Batch::default(), |batch, key| batch.delete(INGESTS, key));
+    Ok(store.commit(Class::Crash, batch)?)
+}
 pub use writer::{IngestStatus, Writer};
 
 use crate::context::name_of;

@@ -99,7 +99,7 @@ pub(super) fn read(
                 }
                 Kind::File if entry.size > 0 && entry.sparse.is_none() => {
                     let count = contents.members.len();
-                    let reference = format!("import-{import}-{count}");
+                    let reference = format!("{}{import}-{count}", crate::content::IMPORT);
                     let member =
                         member(&mut reader, entry.size, &reference, &workers, &mut contents)?;
                     contents.members.insert(name, member);
