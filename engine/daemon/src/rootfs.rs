@@ -49,21 +49,18 @@ fn open_in(layer: &Path, path: &str) -> Found {
         Mode::empty(),
         ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
     );
-    match opened {
-        Ok(fd) => {
-            let file = File::from(fd);
-            let kind = file.metadata().map(|m| m.file_type());
-            match kind {
-                Ok(kind) if kind.is_file() || kind.is_dir() => Found::Yes(file),
-                _ => Found::Hidden,
-            }
+    if let Ok(fd) = opened {
+        let file = File::from(fd);
+        let kind = file.metadata().map(|m| m.file_type());
+        match kind {
+            Ok(kind) if kind.is_file() || kind.is_dir() => Found::Yes(file),
+            _ => Found::Hidden,
         }
-        Err(_) => {
-            // A whiteout is a character device 0:0, which can't be opened.
-            let whiteout = std::fs::symlink_metadata(layer.join(path))
-                .is_ok_and(|m| m.file_type().is_char_device());
-            if whiteout { Found::Hidden } else { Found::No }
-        }
+    } else {
+        // A whiteout is a character device 0:0, which can't be opened.
+        let whiteout = std::fs::symlink_metadata(layer.join(path))
+            .is_ok_and(|m| m.file_type().is_char_device());
+        if whiteout { Found::Hidden } else { Found::No }
     }
 }
 

@@ -178,7 +178,7 @@ impl Sink {
         if !self.uri.tty {
             stdio.stderr = make("stderr")?;
         }
-        let (reader, writer) = std::io::pipe().map_err(|e| failed("the sink", &e))?;
+        let (reader, writer) = io::pipe().map_err(|e| failed("the sink", &e))?;
         let mut command =
             Command::new(engine.shim.clone()).arg("sink").arg("--uri").arg(self.uri.to_string());
         for (flag, path) in

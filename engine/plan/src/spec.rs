@@ -293,7 +293,7 @@ fn linux(
 ) -> Result<Linux, PlanError> {
     let privileged = input.host.privileged;
     let own_network = input.network != NamespaceChoice::Host;
-    let mut limits = resources::resources(&input.host.resources, input.block_numbers)?;
+    let mut limits = resources(&input.host.resources, input.block_numbers)?;
     limits.devices = device_rules(input)?;
     let unmasked = privileged || security.system_paths_unconfined;
     let paths = |list: &Option<Vec<String>>, default: &[&str]| match list {

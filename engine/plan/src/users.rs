@@ -55,7 +55,7 @@ fn groups(text: &str) -> impl Iterator<Item = (&str, u32, &str)> {
 
 fn number(text: &str) -> Option<Result<u32, UnknownUser>> {
     let n: u64 = text.parse().ok()?;
-    Some(u32::try_from(n).ok().filter(|n| *n <= i32::MAX as u32).ok_or(UnknownUser::Range))
+    Some(u32::try_from(n).ok().filter(|n| i32::try_from(*n).is_ok()).ok_or(UnknownUser::Range))
 }
 
 fn group_id(group: &str, text: &str) -> Result<u32, UnknownUser> {

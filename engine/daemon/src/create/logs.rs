@@ -31,12 +31,10 @@ pub fn check(settings: &Settings, config: &mut LogConfig) -> Result<(), ApiError
             options.entry(key.clone()).or_insert_with(|| value.clone());
         }
     }
-    if let Some(mode) = options.get("mode") {
-        if !matches!(mode.as_str(), "" | "blocking" | "non-blocking") {
-            return Err(ApiError::bad_request(format!(
-                "logger: logging mode not supported: {mode}"
-            )));
-        }
+    if let Some(mode) = options.get("mode")
+        && !matches!(mode.as_str(), "" | "blocking" | "non-blocking")
+    {
+        return Err(ApiError::bad_request(format!("logger: logging mode not supported: {mode}")));
     }
     let known: &[&str] = match config.driver.as_str() {
         "json-file" => &JSON_FILE,

@@ -35,7 +35,7 @@ pub fn config(
     match (&mut own.healthcheck, &image.healthcheck) {
         (None, image) => own.healthcheck.clone_from(image),
         (Some(own), Some(image)) if own.test.as_ref().is_none_or(Vec::is_empty) => {
-            own.test.clone_from(&image.test)
+            own.test.clone_from(&image.test);
         }
         _ => {}
     }
@@ -90,6 +90,7 @@ pub fn command(config: &ContainerConfig) -> Result<Vec<String>, ApiError> {
 mod tests {
     use super::*;
 
+    #[allow(clippy::unnecessary_wraps, reason = "the fields are optional")]
     fn words(list: &[&str]) -> Option<Vec<String>> {
         Some(list.iter().map(|w| (*w).to_owned()).collect())
     }

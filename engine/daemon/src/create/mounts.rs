@@ -147,7 +147,7 @@ fn mode(text: &str, is_volume: bool) -> Checked<Mode> {
             "rw" | "z" | "Z" | "consistent" | "cached" | "delegated" => {}
             "nocopy" if is_volume => out.copy_up = false,
             word if PROPAGATIONS.contains(&word) && !is_volume => {
-                word.clone_into(&mut out.propagation)
+                word.clone_into(&mut out.propagation);
             }
             _ => return Err(ApiError::internal(format!("invalid mode: {text}"))),
         }

@@ -238,7 +238,7 @@ impl Container {
                 tokio::spawn(start::run(Arc::clone(self), generation, token));
             }
             Output::CancelStart => {
-                self.cancel.lock().unwrap_or_else(PoisonError::into_inner).cancel()
+                self.cancel.lock().unwrap_or_else(PoisonError::into_inner).cancel();
             }
             Output::Signal(signal, reply) => {
                 tokio::spawn(teardown::signal(Arc::clone(self), signal, reply));

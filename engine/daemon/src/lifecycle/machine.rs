@@ -8,6 +8,10 @@ use super::restart::{Policy, next_delay};
 use crate::records::{Phase, State};
 use crate::signals::{SIGKILL, SIGTERM};
 
+/// How long a stop waits before it kills: unsaid, without end, or a time.
+#[allow(clippy::option_option, reason = "three cases, each Docker's own")]
+pub type Grace = Option<Option<Duration>>;
+
 /// What of the container's configuration the machine needs.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
@@ -74,9 +78,9 @@ pub enum Message<R> {
     /// Start it.
     Start(R),
     /// Stop it: signal and time to wait, where they differ from the container's own.
-    Stop(Option<u32>, Option<Option<Duration>>, R),
+    Stop(Option<u32>, Grace, R),
     /// Stop and start it.
-    Restart(Option<u32>, Option<Option<Duration>>, R),
+    Restart(Option<u32>, Grace, R),
     /// Send a signal.
     Kill(u32, R),
     /// Freeze it.
@@ -274,7 +278,7 @@ impl<R> Machine<R> {
                 out.push(Output::Record);
             }
             Input::Started { generation, at } if generation == self.state.generation => {
-                self.started(at, &mut out)
+                self.started(at, &mut out);
             }
             Input::StartFailed { generation, status, code, error }
                 if generation == self.state.generation =>
@@ -297,15 +301,19 @@ impl<R> Machine<R> {
                     out.push(Output::Start(self.state.generation));
                 }
             }
-            Input::StopExpired(timer) if timer == self.timer => {
-                if matches!(self.busy, Busy::Stopping { .. }) && self.state.phase.has_task() {
-                    self.signal(SIGKILL, None, &mut out);
-                }
+            Input::StopExpired(timer)
+                if timer == self.timer
+                    && matches!(self.busy, Busy::Stopping { .. })
+                    && self.state.phase.has_task() =>
+            {
+                self.signal(SIGKILL, None, &mut out);
             }
-            Input::RestartDue(timer) if timer == self.timer && matches!(self.busy, Busy::Idle) => {
-                if self.state.phase == Phase::Restarting {
-                    self.begin_start(Vec::new(), false, &mut out);
-                }
+            Input::RestartDue(timer)
+                if timer == self.timer
+                    && matches!(self.busy, Busy::Idle)
+                    && self.state.phase == Phase::Restarting =>
+            {
+                self.begin_start(Vec::new(), false, &mut out);
             }
             _ => {}
         }
@@ -510,7 +518,7 @@ impl<R> Machine<R> {
     fn stop(
         &mut self,
         signal: Option<u32>,
-        timeout: Option<Option<Duration>>,
+        timeout: Grace,
         reply: R,
         then_start: bool,
         out: &mut Outputs<R>,

@@ -22,7 +22,7 @@ use crate::volumes;
 
 /// Why a start failed: the reply's status, the exit code of `run`, the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub(super) struct Failure {
     /// HTTP status.
     pub status: u16,
     /// Exit code.
@@ -33,12 +33,12 @@ pub struct Failure {
 
 impl Failure {
     /// A failure before the runtime was asked.
-    pub fn new(status: u16, text: impl Into<String>) -> Self {
+    pub(super) fn new(status: u16, text: impl Into<String>) -> Self {
         Self { status, code: 128, text: text.into() }
     }
 
     /// A failure of the network.
-    pub fn network(e: &::network::Error) -> Self {
+    pub(super) fn network(e: &::network::Error) -> Self {
         use ::network::Kind;
         let status = match e.kind() {
             Kind::InvalidParameter => 400,
@@ -52,7 +52,7 @@ impl Failure {
     }
 
     /// A failure of shim or runtime: its text tells which exit code is meant.
-    pub fn task(e: &RpcError) -> Self {
+    pub(super) fn task(e: &RpcError) -> Self {
         Self::from_runtime(format!("failed to create task for container: {}", e.message))
     }
 
@@ -83,7 +83,7 @@ struct Made {
 }
 
 /// Runs one start and reports to the machine.
-pub async fn run(container: Arc<Container>, generation: u64, cancel: CancellationToken) {
+pub(super) async fn run(container: Arc<Container>, generation: u64, cancel: CancellationToken) {
     let mut made = Made::default();
     let result = steps(&container, generation, &cancel, &mut made).await;
     container.parked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();

@@ -22,7 +22,7 @@ use crate::sink;
 const TRIES: u32 = 8;
 
 /// Sends a signal to the container's first process.
-pub async fn signal(
+pub(super) async fn signal(
     container: Arc<Container>,
     signal: u32,
     reply: Option<oneshot::Sender<Answer>>,
@@ -49,7 +49,11 @@ pub async fn signal(
 }
 
 /// Freezes or thaws and reports.
-pub async fn freeze(container: Arc<Container>, frozen: bool, reply: oneshot::Sender<Answer>) {
+pub(super) async fn freeze(
+    container: Arc<Container>,
+    frozen: bool,
+    reply: oneshot::Sender<Answer>,
+) {
     let id = container.id.clone();
     let mut client = container.client().tasks();
     let result = if frozen {
@@ -65,7 +69,7 @@ pub async fn freeze(container: Arc<Container>, frozen: bool, reply: oneshot::Sen
 }
 
 /// Thaws a container that is to die.
-pub async fn thaw(container: Arc<Container>) {
+pub(super) async fn thaw(container: Arc<Container>) {
     let request = tasks::ResumeTaskRequest { container_id: container.id.clone() };
     if let Err(e) = container.client().tasks().resume(request).await {
         warn!("thawing container {}: {}", container.id, e.message());
@@ -73,7 +77,7 @@ pub async fn thaw(container: Arc<Container>) {
 }
 
 /// After a run: task, container and network go; the root file system stays.
-pub async fn run_ended(container: Arc<Container>, generation: u64) {
+pub(super) async fn run_ended(container: Arc<Container>, generation: u64) {
     clean_run(container.deps(), &container.id).await;
     container.deliver(Input::TornDown(generation));
 }
@@ -94,7 +98,7 @@ pub async fn clean_run(deps: &Deps, id: &str) {
 }
 
 /// Deletes a task, killing it first if it must.
-pub async fn delete_task(deps: &Deps, id: &str) {
+pub(super) async fn delete_task(deps: &Deps, id: &str) {
     for attempt in 0..TRIES {
         let request = tasks::DeleteTaskRequest { container_id: id.to_owned() };
         match deps.client.tasks().delete(request).await.map_err(RpcError::from) {
@@ -123,7 +127,7 @@ pub async fn delete_task(deps: &Deps, id: &str) {
 }
 
 /// Deletes containerd's record of a container.
-pub async fn delete_container(deps: &Deps, id: &str) {
+pub(super) async fn delete_container(deps: &Deps, id: &str) {
     for attempt in 0..TRIES {
         let request = DeleteContainerRequest { id: id.to_owned() };
         match deps.client.containers().delete(request).await.map_err(RpcError::from) {
@@ -164,7 +168,7 @@ pub async fn bury(deps: Deps, id: String, tombstone: Tombstone) {
     for folder in folders {
         match std::fs::remove_dir_all(&folder) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                warn!("removing {}: {e}", folder.display())
+                warn!("removing {}: {e}", folder.display());
             }
             _ => {}
         }

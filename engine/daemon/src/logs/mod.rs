@@ -38,7 +38,7 @@ pub struct Options {
 }
 
 /// All that a log holds, formatted.
-pub async fn read_all(path: &Path, options: &Options) -> io::Result<Vec<u8>> {
+pub fn read_all(path: &Path, options: &Options) -> io::Result<Vec<u8>> {
     let mut reader = Reader::open(path, options)?;
     let mut out = Vec::new();
     while reader.next_chunk(&mut out)? {}

@@ -59,12 +59,12 @@ async fn follow_once(
         let _ = agreed.send(());
     }
     while let Some(envelope) = stream.message().await? {
-        event(engine, &envelope).await;
+        event(engine, &envelope);
     }
     Ok(())
 }
 
-async fn event(engine: &Arc<Engine>, envelope: &Envelope) {
+fn event(engine: &Arc<Engine>, envelope: &Envelope) {
     let Some(any) = &envelope.event else { return };
     if let Some(Ok(exit)) = unpack::<TaskExit>(any) {
         let Some(container) = engine.by_id(&exit.container_id) else { return };
@@ -87,10 +87,10 @@ async fn event(engine: &Arc<Engine>, envelope: &Envelope) {
         } else {
             crate::exec::exited(engine, &container, &exit.id, i64::from(exit.exit_status));
         }
-    } else if let Some(Ok(oom)) = unpack::<TaskOom>(any) {
-        if let Some(container) = engine.by_id(&oom.container_id) {
-            container.tell("oom", &[]);
-        }
+    } else if let Some(Ok(oom)) = unpack::<TaskOom>(any)
+        && let Some(container) = engine.by_id(&oom.container_id)
+    {
+        container.tell("oom", &[]);
     }
 }
 

@@ -83,19 +83,18 @@ fn prepare(engine: &Arc<Engine>, request: &Request) -> Result<Plan, ApiError> {
 
 async fn run(engine: Arc<Engine>, plan: Plan, mut hijacked: Hijacked) {
     let Plan { container, wants, logs, stream, parked } = plan;
-    let old = if logs { old_output(&engine, &container, &wants).await } else { Vec::new() };
+    let old = if logs { old_output(&engine, &container, &wants) } else { Vec::new() };
     if !stream {
         // The client may be gone; there is nobody to tell.
         let _ = hijacked.writer.write_all(&old).await;
         let _ = hijacked.writer.shutdown().await;
         return;
     }
-    let attached = match parked {
-        Some(line) => line.await.ok(),
-        None => {
-            let socket = sink::socket(&engine.settings.exec_root, &container.id, "");
-            sink::connect(&socket, wants.hello()).await.ok()
-        }
+    let attached = if let Some(line) = parked {
+        line.await.ok()
+    } else {
+        let socket = sink::socket(&engine.settings.exec_root, &container.id, "");
+        sink::connect(&socket, wants.hello()).await.ok()
     };
     let Some(attached) = attached else {
         let _ = hijacked.writer.shutdown().await;
@@ -107,7 +106,7 @@ async fn run(engine: Arc<Engine>, plan: Plan, mut hijacked: Hijacked) {
     }
 }
 
-async fn old_output(engine: &Engine, container: &Container, wants: &Wants) -> Vec<u8> {
+fn old_output(engine: &Engine, container: &Container, wants: &Wants) -> Vec<u8> {
     let options = Options {
         stdout: wants.stdout,
         stderr: wants.stderr,
@@ -115,5 +114,5 @@ async fn old_output(engine: &Engine, container: &Container, wants: &Wants) -> Ve
         ..Options::default()
     };
     let path = sink::log_path(&engine.settings.data_root, &container.id);
-    logs::read_all(&path, &options).await.unwrap_or_default()
+    logs::read_all(&path, &options).unwrap_or_default()
 }

@@ -85,21 +85,21 @@ fn check(filters: &Filters) -> Result<(), ApiError> {
     let invalid = |key: &str, value: &str, why: String| {
         ApiError::bad_request(format!("invalid filter '{key}={value}': {why}"))
     };
-    for value in filters.get("status").filter(|v| !STATES.contains(v)) {
+    if let Some(value) = filters.get("status").find(|v| !STATES.contains(v)) {
         return Err(invalid(
             "status",
             value,
             format!("invalid value for state ({value}): must be one of {}", STATES.join(", ")),
         ));
     }
-    for value in filters.get("health").filter(|v| !HEALTH.contains(v)) {
+    if let Some(value) = filters.get("health").find(|v| !HEALTH.contains(v)) {
         return Err(invalid(
             "health",
             value,
             format!("invalid value for health ({value}): must be one of {}", HEALTH.join(", ")),
         ));
     }
-    for value in filters.get("exited").filter(|v| v.parse::<i64>().is_err()) {
+    if let Some(value) = filters.get("exited").find(|v| v.parse::<i64>().is_err()) {
         return Err(invalid(
             "exited",
             value,

@@ -19,12 +19,11 @@ use metastore::{Batch, Class};
 use crate::engine::Engine;
 use crate::http::{ApiError, Query, Request, Response, Router};
 use crate::lifecycle::Container;
-use crate::lifecycle::machine::{Condition, Message, Refusal};
+use crate::lifecycle::machine::{Condition, Grace, Message, Refusal};
 use crate::records::{Phase, SPECS};
 use crate::{create, exec, signals};
 
 pub(in crate::routes) use attach::content_type;
-pub(in crate::routes) use logs::time;
 
 type Reply = Result<Response, ApiError>;
 
@@ -150,7 +149,7 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
 }
 
 /// `signal` and `t` of stop and restart.
-fn stop_options(query: &Query) -> Result<(Option<u32>, Option<Option<Duration>>), ApiError> {
+fn stop_options(query: &Query) -> Result<(Option<u32>, Grace), ApiError> {
     let timeout = query.integer("t")?.map(|t| u64::try_from(t).ok().map(Duration::from_secs));
     let signal = match query.get("signal") {
         "" => None,

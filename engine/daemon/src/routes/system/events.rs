@@ -34,6 +34,7 @@ const FILTERS: &[&str] = &[
     "volume",
 ];
 
+#[allow(clippy::unused_async)] // every handler is registered alike
 pub(super) async fn events(engine: Arc<Engine>, request: Request) -> Reply {
     let filters = request.filters(FILTERS)?;
     let time = |key: &str| parse_time(request.query.get(key));

@@ -51,7 +51,7 @@ fn machine(engine: &Engine, info: &mut SystemInfo) {
     info.kernel_version = text(name.release());
     info.architecture = text(name.machine());
     info.name = text(name.nodename());
-    info.os_type = "linux".to_owned();
+    info.os_type = "linux".into();
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let field = |key: &str| {
         let line = release.lines().find_map(|line| line.strip_prefix(key));
@@ -85,9 +85,8 @@ fn cgroups(engine: &Engine, info: &mut SystemInfo) {
             root.join(controller).join(file).exists()
         }
     };
-    info.cgroup_version = if v2 { "2" } else { "1" }.to_owned();
-    info.cgroup_driver =
-        if engine.settings.systemd_cgroup { "systemd" } else { "cgroupfs" }.to_owned();
+    info.cgroup_version = if v2 { "2" } else { "1" }.into();
+    info.cgroup_driver = if engine.settings.systemd_cgroup { "systemd" } else { "cgroupfs" }.into();
     info.memory_limit = has("memory", "memory.limit_in_bytes");
     info.swap_limit =
         if v2 { has("memory", "") } else { has("memory", "memory.memsw.limit_in_bytes") };
@@ -114,17 +113,17 @@ fn configuration(engine: &Engine, info: &mut SystemInfo) {
     };
     info.debug = settings.debug;
     info.logging_driver.clone_from(&settings.log.driver);
-    info.index_server_address = "https://index.docker.io/v1/".to_owned();
+    info.index_server_address = "https://index.docker.io/v1/".into();
     info.registry_config = registries(settings);
     info.docker_root_dir = settings.data_root.display().to_string();
     info.labels.clone_from(&settings.labels);
     info.experimental_build = settings.experimental;
-    info.server_version = env!("CARGO_PKG_VERSION").to_owned();
+    info.server_version = env!("CARGO_PKG_VERSION").into();
     info.runtimes = runtimes(settings);
     info.default_runtime.clone_from(&settings.default_runtime);
     info.swarm = SwarmInfo { local_node_state: "inactive".to_owned(), ..SwarmInfo::default() };
     info.live_restore_enabled = settings.live_restore;
-    info.init_binary = "ferry-init".to_owned();
+    info.init_binary = "ferry-init".into();
     info.runc_commit = Commit { id: env!("CARGO_PKG_VERSION").to_owned(), ..Commit::default() };
     info.security_options = security(engine);
     info.firewall_backend = Some(FirewallInfo { driver: "nftables".to_owned(), info: None });
