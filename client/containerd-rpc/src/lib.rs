@@ -12,4 +12,4 @@ mod tar_end;
 
 pub use client::{Client, Stamped};
 pub use error::{Kind, RpcError};
-pub use retry::{retrying, until};
+pub use retry::{retrying, until, within};

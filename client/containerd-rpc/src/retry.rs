@@ -2,7 +2,8 @@
 
 use std::future::Future;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Response, Status};
 
 use crate::{Client, Kind, RpcError};
 
@@ -27,6 +28,20 @@ where
                 pause = (pause * 2).min(LONGEST);
             }
             other => return other,
+        }
+    }
+}
+
+/// One call with a deadline, its answer unwrapped.
+pub async fn within<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, RpcError> {
+    match timeout(deadline, call).await {
+        Ok(answer) => answer.map(Response::into_inner).map_err(RpcError::from),
+        Err(_) => {
+            let message = format!("containerd did not answer within {} s", deadline.as_secs());
+            Err(RpcError { kind: Kind::TimedOut, message })
         }
     }
 }

@@ -1,7 +1,9 @@
 //! A client on one side, a sink on the other: copying between a connection that a
 //! handler took over and the frames of a sink, with detach keys and half-close.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shim_api::sink::{Frame, Hello, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +15,8 @@ use crate::sink::Attached;
 
 /// How much is read at once, in bytes.
 const READ: usize = 32 << 10;
+/// How long an exit may come after the end of output.
+const EXIT: Duration = Duration::from_secs(5);
 /// Ctrl-P, Ctrl-Q.
 const DEFAULT_KEYS: [u8; 2] = [16, 17];
 
@@ -30,6 +34,8 @@ pub struct Parked {
 pub struct Wants {
     /// It sends input.
     pub stdin: bool,
+    /// The end of the client's input is the end of the process's.
+    pub closes: bool,
     /// It wants standard output.
     pub stdout: bool,
     /// It wants standard error.
@@ -79,11 +85,18 @@ pub fn parse_keys(text: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Copies until one side ends. `output` is shown first (old log lines).
-pub async fn copy(
+pub async fn copy(hijacked: Hijacked, attached: Attached, wants: Arc<Wants>, output: Vec<u8>) -> End {
+    copy_until(hijacked, attached, wants, output, std::future::ready(())).await
+}
+
+/// As [`copy`]; after the output's end the connection closes only when `over` is done, so that a
+/// client that asks for the exit code finds it.
+pub async fn copy_until(
     hijacked: Hijacked,
     attached: Attached,
     wants: Arc<Wants>,
     output: Vec<u8>,
+    over: impl Future<Output = ()>,
 ) -> End {
     let Hijacked { reader, mut writer } = hijacked;
     let Attached { stream, mut decoder } = attached;
@@ -136,8 +149,19 @@ pub async fn copy(
     };
     input.abort();
     drop(open_half);
+    if matches!(end, End::Drained | End::SinkGone) {
+        // Bounded: a lost exit must not hold the client for ever.
+        let _ = tokio::time::timeout(EXIT, over).await;
+    }
     let _ = writer.shutdown().await;
     end
+}
+
+/// Writes a text where output would go, and closes the connection.
+pub async fn say(mut hijacked: Hijacked, raw: bool, text: &str) {
+    // Who left does not read it.
+    let _ = show(&mut hijacked.writer, 1, text.as_bytes(), raw).await;
+    let _ = hijacked.writer.shutdown().await;
 }
 
 async fn show(
@@ -193,7 +217,7 @@ async fn feed(mut reader: HijackedReader, mut sink: OwnedWriteHalf, wants: Arc<W
             return Fed::Detached;
         }
     }
-    if wants.stdin && !wants.tty {
+    if wants.stdin && wants.closes {
         let mut bytes = Vec::new();
         encode(&mut bytes, &Frame::StdinClose);
         let _ = sink.write_all(&bytes).await;

@@ -3,6 +3,7 @@
 //! shim: a daemon that restarts finds them by the shim's exec ids.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use containerd_api::services::tasks::v1 as tasks;
@@ -55,6 +56,15 @@ impl Exec {
     /// Its state, as it changes.
     pub fn watch(&self) -> watch::Receiver<ExecState> {
         self.state.subscribe()
+    }
+
+    /// Completes once its exit is known.
+    pub fn over(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut state = self.watch();
+        async move {
+            // The sender lives as long as the exec: without it, it is over as well.
+            let _ = state.wait_for(|s| s.exit_code.is_some()).await;
+        }
     }
 
     /// The command as events and errors name it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use containerd_api::services::containers::v1::DeleteContainerRequest;
 use containerd_api::services::snapshots::v1::RemoveSnapshotRequest;
 use containerd_api::services::tasks::v1 as tasks;
-use containerd_rpc::{Kind, RpcError};
+use containerd_rpc::{Kind, RpcError, within};
 use metastore::{Batch, Class};
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -20,6 +20,9 @@ use crate::sink;
 
 /// How often a step of the clean-up is tried before it waits for the next start of the daemon.
 const TRIES: u32 = 8;
+
+/// How long one call may take before it counts as failed and is tried again.
+const CALL: Duration = Duration::from_secs(10);
 
 /// Sends a signal to the container's first process.
 pub(super) async fn signal(
@@ -101,7 +104,7 @@ pub async fn clean_run(deps: &Deps, id: &str) {
 pub(super) async fn delete_task(deps: &Deps, id: &str) {
     for attempt in 0..TRIES {
         let request = tasks::DeleteTaskRequest { container_id: id.to_owned() };
-        match deps.client.tasks().delete(request).await.map_err(RpcError::from) {
+        match within(CALL, deps.client.tasks().delete(request)).await {
             Ok(_) => return,
             Err(e) if e.is_not_found() => return,
             Err(e) if e.kind == Kind::FailedPrecondition => {
@@ -130,7 +133,7 @@ pub(super) async fn delete_task(deps: &Deps, id: &str) {
 pub(super) async fn delete_container(deps: &Deps, id: &str) {
     for attempt in 0..TRIES {
         let request = DeleteContainerRequest { id: id.to_owned() };
-        match deps.client.containers().delete(request).await.map_err(RpcError::from) {
+        match within(CALL, deps.client.containers().delete(request)).await {
             Ok(_) => return,
             Err(e) if e.is_not_found() => return,
             Err(e) => {
@@ -151,7 +154,7 @@ pub async fn bury(deps: Deps, id: String, tombstone: Tombstone) {
     for attempt in 0..TRIES {
         let request =
             RemoveSnapshotRequest { snapshotter: tombstone.snapshotter.clone(), key: id.clone() };
-        match deps.client.snapshots().remove(request).await.map_err(RpcError::from) {
+        match within(CALL, deps.client.snapshots().remove(request)).await {
             Ok(_) => break,
             Err(e) if e.is_not_found() => break,
             Err(e) if attempt + 1 == TRIES => {

@@ -91,18 +91,25 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
     let asked = &exec.request;
     let wants = Wants {
         stdin: asked.attach_stdin,
+        closes: !tty,
         stdout: asked.attach_stdout,
         stderr: asked.attach_stderr,
         tty,
         keys: parse_keys(&asked.detach_keys).map_err(ApiError::bad_request)?,
     };
-    let attached = exec::start(&engine, &exec, tty, size, Some(wants.hello())).await?;
-    let Some(attached) = attached else { return Err(ApiError::internal("no stream to attach to")) };
     Ok(Response::hijack(true, kind, move |hijacked| {
         Box::pin(async move {
-            let end = attach::copy(hijacked, attached, Arc::new(wants), Vec::new()).await;
-            if end == End::Detached {
-                container.tell("exec_detach", &[("execID", exec.id.clone())]);
+            let attached = exec::start(&engine, &exec, tty, size, Some(wants.hello())).await;
+            match attached {
+                Ok(Some(attached)) => {
+                    let end = attach::copy_until(hijacked, attached, Arc::new(wants), Vec::new(), exec.over()).await;
+                    if end == End::Detached {
+                        container.tell("exec_detach", &[("execID", exec.id.clone())]);
+                    }
+                }
+                Ok(None) => {}
+                // The connection is taken over already: the error goes where output would.
+                Err(e) => attach::say(hijacked, tty, &format!("{}\r\n", e.message)).await,
             }
         })
     }))
@@ -110,9 +117,6 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
 
 async fn inspect(engine: Arc<Engine>, request: Request) -> Reply {
     let exec = find(&engine, request.name())?;
-    if engine.by_id(&exec.container).is_none_or(|c| !c.row().state.phase.is_running()) {
-        return Err(ApiError::conflict(format!("container {} is not running", exec.container)));
-    }
     let (state, asked) = (exec.state(), &exec.request);
     let mut words = asked.cmd.iter().flatten().cloned();
     let entrypoint = words.next().unwrap_or_default();

@@ -131,8 +131,12 @@ impl<'a> Pidfile<'a> {
     }
 }
 
+/// Whether the process is a daemon of this name that has not ended; one that nobody has waited for
+/// yet is no longer running.
 fn is_ferryd(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "ferryd")
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Some((name, rest)) = stat.rsplit_once(") ") else { return false };
+    name.ends_with("(ferryd") && !rest.starts_with(['Z', 'X'])
 }
 
 impl Drop for Pidfile<'_> {

@@ -12,7 +12,7 @@ impl Shim {
         let phase = self.process(&request.exec_id)?.phase;
         let running = || precondition("cannot delete a running process");
         if !request.exec_id.is_empty() {
-            let idle = phase == Phase::Creating && self.process(&request.exec_id)?.io == 0;
+            let idle = self.process(&request.exec_id)?.is_idle();
             if phase != Phase::Stopped && !idle {
                 return Err(running());
             }

@@ -13,6 +13,7 @@ use prost::Message;
 use rustix::pipe::{PipeFlags, pipe_with};
 use shim_api::events;
 use shim_api::runc::Options;
+use shim_api::sink::SinkUri;
 use shim_api::task::{
     CreateTaskRequest, CreateTaskResponse, ExecProcessRequest, StartRequest, StartResponse,
 };
@@ -115,17 +116,33 @@ impl Shim {
         self.close_io(io);
     }
 
-    /// Opens a process's stdio and, once its logger is ready, has the runtime make it.
-    fn make(&mut self, exec: &str, ticket: Ticket) -> Result<(), Status> {
+    /// Opens a process's stdio; what is the process's own of it waits in `given`.
+    fn open_io(&mut self, exec: &str) -> Result<(), Status> {
         self.next_io = (self.next_io + 1) & 0xff_ffff;
         let id = self.next_io;
         let spec = self.process(exec)?.stdio.clone();
-        let (io, mut given) = crate::io::open(&spec, id, &self.me.own, &self.ctx)
+        let (io, given) = crate::io::open(&spec, id, &self.me.own, &self.ctx)
             .map_err(|e| unknown(format!("failed to create init process I/O: {e}")))?;
         self.ios.insert(id, io);
-        let number = self.process(exec)?.number;
+        if let Some(process) = self.container.as_mut().and_then(|c| c.process_mut(exec)) {
+            process.io = id;
+            process.given = Some(given);
+        }
+        self.keep_sinks();
+        Ok(())
+    }
+
+    /// Opens a process's stdio and, once its logger is ready, has the runtime make it.
+    fn make(&mut self, exec: &str, ticket: Ticket) -> Result<(), Status> {
+        if self.process(exec)?.given.is_none() {
+            self.open_io(exec)?;
+        }
+        let gone = || not_found("process does not exist");
+        let process = self.container.as_mut().and_then(|c| c.process_mut(exec)).ok_or_else(gone)?;
+        let (id, tty, number) = (process.io, process.stdio.tty, process.number);
+        let mut given = process.given.take().ok_or_else(gone)?;
         let mut console = None;
-        if spec.tty {
+        if tty {
             let path = self.me.socket.with_extension(format!("c{number}"));
             let _ = std::fs::remove_file(&path);
             let listener = sys::unix::listen(&path, 0o600)
@@ -133,10 +150,8 @@ impl Shim {
             console = Some((listener, path));
         }
         if let Some(process) = self.container.as_mut().and_then(|c| c.process_mut(exec)) {
-            process.io = id;
             process.console = console;
         }
-        self.keep_sinks();
         let ready = match given.logger.take() {
             None => None,
             Some(logger) => Some(self.start_logger(exec, logger)?),
@@ -312,7 +327,8 @@ impl Shim {
     pub(super) fn start(&mut self, request: &StartRequest, ticket: Ticket) -> Answer {
         let process = self.process(&request.exec_id)?;
         let (phase, exec) = (process.phase, !request.exec_id.is_empty());
-        if phase != if exec { Phase::Creating } else { Phase::Created } || process.io != 0 && exec {
+        let due = if exec { process.is_idle() } else { phase == Phase::Created };
+        if !due {
             return Err(precondition(format!("cannot start a process that is {phase:?}")));
         }
         if exec {
@@ -373,6 +389,14 @@ impl Shim {
         let process = Process::new(&request.exec_id, stdio, number);
         if let Some(container) = &mut self.container {
             container.execs.insert(request.exec_id.clone(), process);
+        }
+        // Attachers of a sink come before the start, so that they miss nothing.
+        if SinkUri::looks_like(&self.process(&request.exec_id)?.stdio.stdout) {
+            self.open_io(&request.exec_id).inspect_err(|_| {
+                if let Some(container) = &mut self.container {
+                    container.execs.remove(&request.exec_id);
+                }
+            })?;
         }
         let container_id = self.me.id.clone();
         let event = events::TaskExecAdded { container_id, exec_id: request.exec_id };

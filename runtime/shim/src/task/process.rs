@@ -2,7 +2,7 @@
 
 use crate::cgroups::{Cgroups, OomWatch};
 use crate::core::Ticket;
-use crate::io::Spec;
+use crate::io::{Given, Spec};
 use crate::runtime::Runtime;
 use shim_api::runc::Options;
 use shim_api::task::{DeleteResponse, Status};
@@ -40,6 +40,8 @@ pub(crate) struct Process {
     pub(crate) waiters: Vec<Ticket>,
     pub(crate) stdio: Spec,
     pub(crate) io: u32,
+    /// The process's own ends of its opened stdio, until the runtime gets them.
+    pub(crate) given: Option<Given>,
     /// Where the runtime hands a terminal over.
     pub(crate) console: Option<(OwnedFd, PathBuf)>,
     /// Number of its files in the bundle.
@@ -57,9 +59,15 @@ impl Process {
             waiters: Vec::new(),
             stdio,
             io: 0,
+            given: None,
             console: None,
             number,
         }
+    }
+
+    /// Whether nothing was done yet to make it run.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase == Phase::Creating && (self.io == 0 || self.given.is_some())
     }
 
     /// The exit that clients may know of.

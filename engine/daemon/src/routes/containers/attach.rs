@@ -65,6 +65,7 @@ fn prepare(engine: &Arc<Engine>, request: &Request) -> Result<Plan, ApiError> {
     }
     let wants = Wants {
         stdin: query.bool("stdin") && row.fixed.open_stdin,
+        closes: row.fixed.stdin_once && !row.fixed.tty,
         stdout: query.bool("stdout"),
         stderr: query.bool("stderr"),
         tty: row.fixed.tty,
