@@ -85,7 +85,12 @@ pub fn parse_keys(text: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Copies until one side ends. `output` is shown first (old log lines).
-pub async fn copy(hijacked: Hijacked, attached: Attached, wants: Arc<Wants>, output: Vec<u8>) -> End {
+pub async fn copy(
+    hijacked: Hijacked,
+    attached: Attached,
+    wants: Arc<Wants>,
+    output: Vec<u8>,
+) -> End {
     copy_until(hijacked, attached, wants, output, std::future::ready(())).await
 }
 

@@ -102,7 +102,14 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
             let attached = exec::start(&engine, &exec, tty, size, Some(wants.hello())).await;
             match attached {
                 Ok(Some(attached)) => {
-                    let end = attach::copy_until(hijacked, attached, Arc::new(wants), Vec::new(), exec.over()).await;
+                    let end = attach::copy_until(
+                        hijacked,
+                        attached,
+                        Arc::new(wants),
+                        Vec::new(),
+                        exec.over(),
+                    )
+                    .await;
                     if end == End::Detached {
                         container.tell("exec_detach", &[("execID", exec.id.clone())]);
                     }
