@@ -10,6 +10,8 @@ use lab::Engine;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftovers {
     mounts: BTreeSet<String>,
+    /// Pins of network namespaces: names change, since a few are kept ready; the number is bounded.
+    pins: usize,
     links: BTreeSet<String>,
     cgroups: BTreeSet<String>,
     state: BTreeSet<String>,
@@ -20,9 +22,10 @@ impl Leftovers {
     /// What is there now.
     pub fn of(engine: &Engine) -> Leftovers {
         Leftovers {
-            mounts: mounts(engine),
+            mounts: mounts(engine, false),
+            pins: mounts(engine, true).len(),
             links: links(engine),
-            cgroups: cgroups(),
+            cgroups: cgroups(engine),
             state: state(engine),
             shims: engine.shim_pids().len(),
         }
@@ -44,6 +47,7 @@ impl Leftovers {
 
     fn is_within(&self, before: &Leftovers) -> bool {
         self.mounts.is_subset(&before.mounts)
+            && self.pins <= before.pins.max(READY_PINS)
             && self.links.is_subset(&before.links)
             && self.cgroups.is_subset(&before.cgroups)
             && self.state.is_subset(&before.state)
@@ -51,10 +55,12 @@ impl Leftovers {
     }
 }
 
-fn mounts(engine: &Engine) -> BTreeSet<String> {
+/// The host's own namespace and those kept ready.
+const READY_PINS: usize = 6;
+
+fn mounts(engine: &Engine, of_namespaces: bool) -> BTreeSet<String> {
     let points = engine.scratch().mounts().into_iter().map(|point| point.display().to_string());
-    // Pooled, unused network namespaces are pinned by design and bounded.
-    points.filter(|point| !point.contains("/pool")).collect()
+    points.filter(|point| point.contains("/netns/") == of_namespaces).collect()
 }
 
 fn links(engine: &Engine) -> BTreeSet<String> {
@@ -67,15 +73,17 @@ fn links(engine: &Engine) -> BTreeSet<String> {
         .collect()
 }
 
-/// Cgroups named by a container's id, in every hierarchy.
-fn cgroups() -> BTreeSet<String> {
+/// Cgroups of this engine's containers, in every hierarchy.
+fn cgroups(engine: &Engine) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    walk(Path::new("/sys/fs/cgroup"), 4, &mut |path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.len() >= 64 && name.bytes().filter(u8::is_ascii_hexdigit).count() >= 64 {
-            found.insert(path.display().to_string());
-        }
-    });
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        let parent = hierarchy.path().join(engine.cgroup_parent());
+        walk(&parent, 0, &mut |path| {
+            if path.is_dir() {
+                found.insert(path.display().to_string());
+            }
+        });
+    }
     found
 }
 

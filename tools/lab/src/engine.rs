@@ -100,6 +100,11 @@ impl Engine {
         format!("unix://{}", self.scratch.join("s").display())
     }
 
+    /// The cgroup, below each hierarchy, that holds this engine's containers.
+    pub fn cgroup_parent(&self) -> String {
+        cgroup_parent(&self.scratch)
+    }
+
     /// Process ids of the containerd that belongs to this engine.
     pub fn supervisor_pids(&self) -> Vec<u32> {
         let mark = self.scratch.path().display().to_string();
@@ -179,7 +184,16 @@ impl Drop for Engine {
         for pid in self.supervisor_pids().into_iter().chain(self.shim_pids()) {
             crate::run("kill", ["-KILL", &pid.to_string()]).ok();
         }
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            fs::remove_dir(hierarchy.path().join(self.cgroup_parent())).ok();
+        }
+        fs::remove_dir(Path::new("/sys/fs/cgroup").join(self.cgroup_parent())).ok();
     }
+}
+
+/// The cgroup below which all containers of an engine in `scratch` are.
+fn cgroup_parent(scratch: &Scratch) -> String {
+    scratch.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn daemon_words(
@@ -204,6 +218,7 @@ fn daemon_words(
         ("--data-root", at("data")),
         ("--exec-root", at("exec")),
         ("--pidfile", at("pid")),
+        ("--cgroup-parent", format!("/{}", cgroup_parent(scratch))),
         ("--host", format!("unix://{}", at("s"))),
     ] {
         words.extend([flag.to_owned(), value]);
