@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod config;
 pub mod create;
+pub mod detached;
 pub mod engine;
 pub mod events;
 pub mod exec;

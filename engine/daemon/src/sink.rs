@@ -1,7 +1,8 @@
 //! The client's side of sinks: their paths and URIs, connecting to one, admitting
-//! parked attachers before a start, and the detached sink beside foreign shims.
+//! parked attachers before a start. Sinks beside foreign shims are started by `detached`.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -10,10 +11,10 @@ use shim_api::sink::{
     DEFAULT_MAX_BUFFER, DEFAULT_MAX_FILE, DEFAULT_MAX_SIZE, Decoder, Driver, Frame, Hello,
     JsonFile, Mode, SinkUri, Stdin, encode,
 };
-use sys::spawn::{Child, Command};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::detached;
 use crate::engine::Engine;
 use crate::lifecycle::Container;
 use crate::records::Spec;
@@ -138,12 +139,12 @@ impl Sink {
     }
 
     /// What containerd is told: the URI with our shim; with a foreign one FIFOs, whose
-    /// other ends a detached sink holds.
+    /// other ends a detached sink holds: `beside` becomes its pidfd.
     pub async fn stdio(
         &self,
         engine: &Engine,
         foreign: bool,
-        child: &mut Option<Child>,
+        beside: &mut Option<OwnedFd>,
     ) -> Result<Stdio, String> {
         // Remains of an earlier process of the same name.
         for path in [&self.uri.exit, &self.socket] {
@@ -154,53 +155,9 @@ impl Sink {
             let stderr = if self.uri.tty { String::new() } else { uri.clone() };
             return Ok(Stdio { stdin: String::new(), stdout: uri, stderr });
         }
-        self.detached(engine, child).await
-    }
-
-    async fn detached(&self, engine: &Engine, child: &mut Option<Child>) -> Result<Stdio, String> {
-        let name = self.socket.file_name().unwrap_or_default();
-        let folder = engine.settings.exec_root.join("fifo").join(name);
-        let failed = |what: &str, e: &dyn std::fmt::Display| {
-            format!("{what} of container {}: {e}", self.uri.id)
-        };
-        std::fs::create_dir_all(&folder).map_err(|e| failed("FIFOs", &e))?;
-        let mut stdio = Stdio::default();
-        let make = |file: &str| {
-            let path = folder.join(file);
-            let _ = std::fs::remove_file(&path);
-            sys::unix::make_fifo(&path, 0o600).map_err(|e| failed(file, &e))?;
-            Ok::<String, String>(path.to_string_lossy().into_owned())
-        };
-        if self.uri.stdin != Stdin::None {
-            stdio.stdin = make("stdin")?;
-        }
-        stdio.stdout = make("stdout")?;
-        if !self.uri.tty {
-            stdio.stderr = make("stderr")?;
-        }
-        let (reader, writer) = io::pipe().map_err(|e| failed("the sink", &e))?;
-        let mut command =
-            Command::new(engine.shim.clone()).arg("sink").arg("--uri").arg(self.uri.to_string());
-        for (flag, path) in
-            [("--stdin", &stdio.stdin), ("--stdout", &stdio.stdout), ("--stderr", &stdio.stderr)]
-        {
-            if !path.is_empty() {
-                command = command.arg(flag).arg(path);
-            }
-        }
-        let spawned = command.new_session().fd(std::os::fd::AsFd::as_fd(&writer), 1).spawn();
-        *child = Some(spawned.map_err(|e| failed("starting the sink", &e))?);
-        drop(writer);
-        let mut ready = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into())
-            .map_err(|e| failed("the sink", &e))?;
-        let mut line = [0; 16];
-        let read = tokio::time::timeout(ANSWER, ready.read(&mut line)).await;
-        match read {
-            Ok(Ok(n)) if line[..n].starts_with(b"READY") => Ok(stdio),
-            Ok(Ok(_)) => Err(failed("starting the sink", &"it ended")),
-            Ok(Err(e)) => Err(failed("starting the sink", &e)),
-            Err(_) => Err(failed("starting the sink", &"no answer")),
-        }
+        let (stdio, pidfd) = detached::start(engine, self).await?;
+        *beside = Some(pidfd);
+        Ok(stdio)
     }
 }
 

@@ -40,14 +40,14 @@ fn parse(words: &[String]) -> Result<Words, Failure> {
     Ok(Words { uri, stdin, stdout, stderr })
 }
 
-/// Opens everything, says READY, and goes on in the background.
+/// Opens everything, says READY and the pid of the process that goes on in the background.
 pub(crate) fn main(words: &[String]) -> Result<(), Failure> {
     let words = parse(words)?;
     let ctx = Ctx::new(Rc::new(Epoll::new()?));
     let outputs = [words.stdout.as_deref(), words.stderr.as_deref()];
     let io = open_fifos(words.uri, words.stdin.as_deref(), outputs, &ctx)?;
     match sys::process::fork_alone()? {
-        Fork::Parent(_) => Ok(io::stdout().write_all(b"READY\n")?),
+        Fork::Parent(pid) => Ok(writeln!(io::stdout(), "READY {pid}")?),
         Fork::Child => serve(io, &ctx),
     }
 }

@@ -2,6 +2,7 @@
 //! that made something arms its undo; a failure or a cancelled start undoes the newest
 //! first and reports.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,6 +18,7 @@ use super::container::Container;
 use super::machine::Input;
 use super::{network, specs, teardown};
 use crate::records::{INTENTS, Spec, now};
+use crate::signals::SIGTERM;
 use crate::sink::{self, Sink};
 use crate::volumes;
 
@@ -79,7 +81,8 @@ struct Made {
     sandbox: bool,
     container: bool,
     task: bool,
-    detached: Option<sys::spawn::Child>,
+    /// The sink beside a foreign shim.
+    detached: Option<OwnedFd>,
 }
 
 /// Runs one start and reports to the machine.
@@ -104,6 +107,9 @@ pub(super) async fn run(container: Arc<Container>, generation: u64, cancel: Canc
         tracing::error!("clearing the intent of container {}: {e}", container.id);
     }
     container.deliver(input);
+    if let Some(pid) = container.running().filter(|_| container.row().state.detached_sink) {
+        crate::detached::watch(container.deps(), &container, pid);
+    }
 }
 
 async fn steps(
@@ -222,8 +228,9 @@ async fn undo(container: &Arc<Container>, made: Made) {
     if made.task {
         teardown::delete_task(container.deps(), &container.id).await;
     }
-    if let Some(child) = made.detached {
-        let _ = child.kill(libc_sigterm());
+    if let Some(sink) = made.detached {
+        // It has ended with the task, unless that was never made.
+        let _ = sys::process::signal_pidfd(sink.as_fd(), SIGTERM as i32);
     }
     if made.container {
         teardown::delete_container(container.deps(), &container.id).await;
@@ -235,10 +242,6 @@ async fn undo(container: &Arc<Container>, made: Made) {
             tracing::warn!("releasing the network of container {}: {}", container.id, e.text);
         }
     }
-}
-
-const fn libc_sigterm() -> i32 {
-    crate::signals::SIGTERM as i32
 }
 
 #[cfg(test)]

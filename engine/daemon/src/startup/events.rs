@@ -105,15 +105,7 @@ async fn exited_when_drained(
     at: i64,
 ) {
     let socket = sink::socket(&engine.settings.exec_root, &container.id, "");
-    let wait = async {
-        let hello = shim_api::sink::Hello { v: 1, stdin: false, stdout: false, stderr: false };
-        if let Ok(mut attached) = sink::connect(&socket, hello).await {
-            let mut buffer = [0; 256];
-            // DRAINED, or the end of the connection, which means the same.
-            let _ = tokio::io::AsyncReadExt::read(&mut attached.stream, &mut buffer).await;
-        }
-    };
-    if tokio::time::timeout(DRAIN, wait).await.is_err() {
+    if tokio::time::timeout(DRAIN, crate::detached::drained(&socket)).await.is_err() {
         warn!("output of container {} did not drain in time", container.id);
     }
     container.deliver(Input::Exited { pid, code, at, oom: false });
@@ -162,7 +154,11 @@ async fn reconcile(engine: &Arc<Engine>) -> Result<(), RpcError> {
             }
             (None, None) => (UNKNOWN, now(), false),
         };
-        container.deliver(Input::Exited { pid, code, at, oom });
+        if row.state.detached_sink {
+            tokio::spawn(exited_when_drained(Arc::clone(engine), container, pid, code, at));
+        } else {
+            container.deliver(Input::Exited { pid, code, at, oom });
+        }
     }
     Ok(())
 }

@@ -38,8 +38,22 @@ pub(super) async fn load(engine: &Arc<Engine>) -> Result<(), StartupError> {
         let id = String::from_utf8_lossy(&id).into_owned();
         tokio::spawn(lifecycle::bury(Arc::clone(engine), id, stone));
     }
+    resume_sinks(engine).await;
     info!("{count} containers");
     Ok(())
+}
+
+/// Sinks beside foreign shims may have been killed while nobody watched.
+async fn resume_sinks(engine: &Arc<Engine>) {
+    for container in engine.all() {
+        let Some(pid) = container.running().filter(|_| container.row().state.detached_sink) else {
+            continue;
+        };
+        if let Err(e) = crate::detached::ensure(engine, &container).await {
+            warn!("{e}");
+        }
+        crate::detached::watch(engine, &container, pid);
+    }
 }
 
 /// A start that the last daemon began and did not finish.
