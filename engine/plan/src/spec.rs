@@ -10,7 +10,8 @@ use oci::runtime::{
 
 use crate::caps::{self, CapSet};
 use crate::users::Identity;
-use crate::{HostMount, PlanError, TmpfsMount, mounts, resources, seccomp, security};
+use crate::resources::resources;
+use crate::{HostMount, PlanError, TmpfsMount, mounts, seccomp, security};
 
 /// The spec's version: what the runtimes in use understand.
 const OCI_VERSION: &str = "1.2.1";

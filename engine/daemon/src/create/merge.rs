@@ -19,10 +19,8 @@ pub fn config(
     ));
     merge_map(&mut own.labels, image.labels.as_ref());
     own.labels.get_or_insert_default();
-    let entrypoint_given = own.entrypoint.is_some();
     if own.entrypoint.as_ref().is_none_or(Vec::is_empty)
         && own.cmd.as_ref().is_none_or(Vec::is_empty)
-        && !entrypoint_given
     {
         own.cmd.clone_from(&image.cmd);
         own.args_escaped = image.args_escaped;

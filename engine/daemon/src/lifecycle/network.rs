@@ -109,7 +109,8 @@ fn other_running(container: &Container, reference: &str) -> Result<String, Failu
         return Err(Failure::new(
             409,
             format!(
-                "cannot join network namespace of a non running container: container {reference} is {}",
+                "cannot join network namespace of a non running container: container {} is {}",
+                row.name,
                 row.state.phase.word()
             ),
         ));

@@ -134,7 +134,7 @@ pub(super) async fn delete_container(deps: &Deps, id: &str) {
     for attempt in 0..TRIES {
         let request = DeleteContainerRequest { id: id.to_owned() };
         match within(CALL, deps.client.containers().delete(request)).await {
-            Ok(_) => return,
+            Ok(()) => return,
             Err(e) if e.is_not_found() => return,
             Err(e) => {
                 warn!("deleting container {id}: {e}");
@@ -155,7 +155,7 @@ pub async fn bury(deps: Deps, id: String, tombstone: Tombstone) {
         let request =
             RemoveSnapshotRequest { snapshotter: tombstone.snapshotter.clone(), key: id.clone() };
         match within(CALL, deps.client.snapshots().remove(request)).await {
-            Ok(_) => break,
+            Ok(()) => break,
             Err(e) if e.is_not_found() => break,
             Err(e) if attempt + 1 == TRIES => {
                 // The tombstone stays: the next start of the daemon goes on.

@@ -42,6 +42,19 @@ pub enum TaskError {
     },
 }
 
+impl TaskError {
+    /// The failure of a shim's `Create`, with the words that clients of containerd know.
+    pub(crate) fn of_create(self) -> Self {
+        match self {
+            Self::Shim(mut status) => {
+                status.message = format!("failed to create shim task: {}", status.message);
+                Self::Shim(status)
+            }
+            other => other,
+        }
+    }
+}
+
 impl From<ttrpc::Status> for TaskError {
     fn from(status: ttrpc::Status) -> Self {
         Self::Shim(status)

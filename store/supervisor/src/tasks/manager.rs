@@ -111,7 +111,7 @@ impl Tasks {
                 shim.ending.store(true, Ordering::Release);
                 self.shut_down(&shim).await;
                 self.clean(&bundle).await;
-                Err(e)
+                Err(e.of_create())
             }
         }
     }

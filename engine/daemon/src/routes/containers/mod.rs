@@ -230,7 +230,7 @@ async fn wait(engine: Arc<Engine>, request: Request) -> Reply {
         // A container that is gone has met every condition.
         let code = answer.await.ok().and_then(Result::ok).unwrap_or_default();
         let reply = ContainerWaitResponse { status_code: code, error: None };
-        engine_api::encode(&reply, version) + "\n"
+        engine_api::encode(&reply, version)
     };
     if legacy {
         return Ok(Response::new(StatusCode::OK, "application/json", body.await));
