@@ -37,7 +37,9 @@ pub async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, RpcError> {
-    if let Ok(answer) = timeout(deadline, call).await { answer.map(Response::into_inner).map_err(RpcError::from) } else {
+    if let Ok(answer) = timeout(deadline, call).await {
+        answer.map(Response::into_inner).map_err(RpcError::from)
+    } else {
         let message = format!("containerd did not answer within {} s", deadline.as_secs());
         Err(RpcError { kind: Kind::TimedOut, message })
     }

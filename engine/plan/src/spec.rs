@@ -9,8 +9,8 @@ use oci::runtime::{
 };
 
 use crate::caps::{self, CapSet};
-use crate::users::Identity;
 use crate::resources::resources;
+use crate::users::Identity;
 use crate::{HostMount, PlanError, TmpfsMount, mounts, seccomp, security};
 
 /// The spec's version: what the runtimes in use understand.
