@@ -156,6 +156,10 @@ impl Tasks {
         let request = DeleteRequest { id: id.into(), exec_id: String::new() };
         let deleted: DeleteResponse = match shim.call(Method::Delete, &request, None).await {
             Ok(deleted) => deleted,
+            // Another delete was quicker, and ended the shim.
+            Err(e) if lost(&e) && shim.is_ending() => {
+                return Err(TaskError::NotFound(format!("task {id}")));
+            }
             Err(e) if lost(&e) => {
                 // It died under us: what its program cleaned up is the answer.
                 let status = shim.death().await;
