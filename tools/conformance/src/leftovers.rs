@@ -58,9 +58,20 @@ impl Leftovers {
 /// The host's own namespace and those kept ready.
 const READY_PINS: usize = 6;
 
+/// Mounts of containers (their root, or below a folder named by an id), or pins of
+/// namespaces. What the daemons mount once for themselves stays by design.
 fn mounts(engine: &Engine, of_namespaces: bool) -> BTreeSet<String> {
+    let of_container = |point: &str| {
+        point.split('/').any(|part| part == "rootfs" || (part.len() >= 64 && is_hex(part)))
+    };
     let points = engine.scratch().mounts().into_iter().map(|point| point.display().to_string());
-    points.filter(|point| point.contains("/netns/") == of_namespaces).collect()
+    points
+        .filter(|point| if of_namespaces { point.contains("/netns/") } else { of_container(point) })
+        .collect()
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn links(engine: &Engine) -> BTreeSet<String> {
@@ -93,7 +104,7 @@ fn state(engine: &Engine) -> BTreeSet<String> {
     for root in ["exec", "data/containers"] {
         walk(&engine.scratch().join(root), 7, &mut |path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+            if name.len() == 64 && is_hex(&name) {
                 found.insert(path.display().to_string());
             }
         });
