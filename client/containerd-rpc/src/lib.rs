@@ -13,3 +13,5 @@ mod tar_end;
 pub use client::{Client, Stamped};
 pub use error::{Kind, RpcError};
 pub use retry::{retrying, until, within};
+/// A server's stream of messages.
+pub use tonic::Streaming;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use containerd_api::any::unpack;
 use containerd_api::events::{TaskExit, TaskOom};
-use containerd_api::services::events::v1::SubscribeRequest;
+use containerd_api::prost_types::Any;
+use containerd_api::services::events::v1::{PublishRequest, SubscribeRequest};
 use containerd_api::services::tasks::v1::ListTasksRequest;
 use containerd_api::task_types::{Process, Status};
 use containerd_api::types::Envelope;
-use containerd_rpc::{Client, RpcError};
+use containerd_rpc::{Client, RpcError, Streaming};
 use shim_api::sink::ExitRecord;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
@@ -44,14 +45,37 @@ async fn follow(engine: Arc<Engine>, mut agreed: Option<oneshot::Sender<()>>) {
     }
 }
 
+/// Subscribes, and returns when the subscription holds. A stock containerd answers only
+/// with the first event, so we publish events of our own until it does.
+async fn subscribe(
+    client: &Client,
+    request: SubscribeRequest,
+) -> Result<Streaming<Envelope>, RpcError> {
+    let mut events = client.events();
+    let subscribed = events.subscribe(request);
+    let knocking = async {
+        loop {
+            tokio::time::sleep(RECONNECT).await;
+            let event = Some(Any { type_url: "google.protobuf.Empty".into(), ..Any::default() });
+            let knock = PublishRequest { topic: "/tasks/ferryd-listens".into(), event };
+            if let Err(status) = client.events().publish(knock).await {
+                return RpcError::from(status);
+            }
+        }
+    };
+    tokio::select! {
+        stream = subscribed => Ok(stream?.into_inner()),
+        error = knocking => Err(error),
+    }
+}
+
 async fn follow_once(
     engine: &Arc<Engine>,
     agreed: &mut Option<oneshot::Sender<()>>,
 ) -> Result<(), RpcError> {
     let namespace = engine.client.namespace();
     let filters = vec![format!("namespace=={namespace},topic~=|^/tasks/|")];
-    let mut stream =
-        engine.client.events().subscribe(SubscribeRequest { filters }).await?.into_inner();
+    let mut stream = subscribe(&engine.client, SubscribeRequest { filters }).await?;
     reconcile(engine).await?;
     if let Some(agreed) = agreed.take() {
         super::restore::start_due(engine);
