@@ -111,6 +111,11 @@ async fn disconnect(
 }
 
 impl Containers for NetworkSide {
+    fn check(&self, container: &str) -> Result<(), ApiError> {
+        self.0.find(container)?;
+        Ok(())
+    }
+
     fn connect(&self, network: Arc<Network>, request: NetworkConnectRequest) -> Answer {
         Box::pin(connect(Arc::clone(&self.0), network, request))
     }

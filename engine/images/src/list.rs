@@ -42,7 +42,11 @@ impl Images {
         let patterns: Vec<&str> = options.filters.get("reference").collect();
         let mut out = Vec::with_capacity(images.len());
         for image in images {
-            let containers = uses.iter().filter(|u| u.image == image.id).count() as i64;
+            let containers = if options.shared_size {
+                uses.iter().filter(|u| u.image == image.id).count() as i64
+            } else {
+                -1
+            };
             let mut summary = summary(&image, containers);
             if let Some(users) = &shared {
                 summary.shared_size = shared_size(&image, users);

@@ -255,7 +255,11 @@ impl Images {
                 tags.into_iter().for_each(&mut add);
                 continue;
             }
-            let image = index.find(name)?;
+            let image = index.find(name).map_err(|e| match e {
+                // The name as it was given, without the tag that a look-up adds.
+                ImageError::NotFound(_) => ImageError::NotFound(name.clone()),
+                other => other,
+            })?;
             let named = Reference::parse(name).ok().map(|r| r.tagged().to_string());
             let record = index.records(&image.id).iter().find(|r| Some(*r) == named.as_ref());
             let record = record.or(index.records(&image.id).first());

@@ -126,6 +126,11 @@ impl DowngradeResponse for ImageInspect {
                 *value = config_members(config, version);
             }
         }
+        // dockerd writes the configuration after all else.
+        if let Some(at) = members.iter().position(|(key, _)| key == "Config") {
+            let config = members.remove(at);
+            members.push(config);
+        }
         Value::Object(members).to_string() + "\n"
     }
 }

@@ -230,7 +230,7 @@ pub(crate) fn find_program(name: &str, search: &str) -> Result<String> {
         return match executable(name) {
             Ok(()) => Ok(name.to_owned()),
             Err(Why::Missing(e)) => Err(fail(&format!("stat {name}: {}", Lower(&e)))),
-            Err(Why::Folder) => Err(fail("is a directory")),
+            Err(Why::Folder) => Err(fail("is a directory: permission denied")),
             Err(Why::Denied) => Err(fail("permission denied")),
         };
     }

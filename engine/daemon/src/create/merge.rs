@@ -41,6 +41,7 @@ pub fn config(
         own.working_dir.clone_from(&image.working_dir);
     }
     merge_map(&mut own.volumes, image.volumes.as_ref());
+    own.volumes.take_if(|volumes| volumes.is_empty());
     if own.stop_signal.is_empty() {
         own.stop_signal.clone_from(&image.stop_signal);
     }

@@ -78,6 +78,7 @@ pub async fn create(
         ..Spec::default()
     };
     fill(engine, &mut spec, networking.endpoints_config)?;
+    crate::lifecycle::check_endpoints(engine, &spec)?;
     let planned = mounts::plan(engine, &spec)?;
     spec.mounts = planned;
     let power = if spec.host.auto_remove { Class::Crash } else { Class::Power };
@@ -132,20 +133,8 @@ fn fill(
     Ok(())
 }
 
-/// Fields that `inspect` never shows as null.
+/// A privileged container hides nothing.
 fn defaults(host: &mut HostConfig) {
-    host.port_bindings.get_or_insert_default();
-    host.dns.get_or_insert_default();
-    host.dns_options.get_or_insert_default();
-    host.dns_search.get_or_insert_default();
-    let resources = &mut host.resources;
-    resources.blkio_weight_device.get_or_insert_default();
-    resources.blkio_device_read_bps.get_or_insert_default();
-    resources.blkio_device_write_bps.get_or_insert_default();
-    resources.blkio_device_read_iops.get_or_insert_default();
-    resources.blkio_device_write_iops.get_or_insert_default();
-    resources.devices.get_or_insert_default();
-    resources.ulimits.get_or_insert_default();
     if host.privileged {
         host.masked_paths = None;
         host.readonly_paths = None;

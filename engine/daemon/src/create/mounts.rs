@@ -28,6 +28,13 @@ pub fn plan(engine: &Engine, spec: &Spec) -> Checked<Vec<MountRecord>> {
         own.push(mount(engine, wanted)?);
     }
     for (place, options) in spec.host.tmpfs.iter().flatten() {
+        if !place.starts_with('/') {
+            let text = format!("invalid mount path: '{place}' mount path must be absolute");
+            return Err(ApiError::bad_request(text));
+        }
+        if clean(place) == "/" {
+            return Err(ApiError::bad_request("invalid specification: destination can't be '/'"));
+        }
         let options =
             plan::tmpfs_options(options).map_err(|e| ApiError::bad_request(e.to_string()))?;
         own.push(MountRecord { hidden: true, ..tmpfs(place, options) });

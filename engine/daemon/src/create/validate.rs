@@ -34,11 +34,26 @@ pub fn config(config: &ContainerConfig) -> Checked<Vec<String>> {
             return bad(format!("invalid environment variable: {variable}"));
         }
     }
+    health(config)?;
     let probe = config.healthcheck.as_ref().and_then(|h| h.test.as_ref());
     if probe.is_some_and(|test| test.first().is_some_and(|word| word != "NONE")) {
         return Err(ApiError::not_implemented("Healthcheck is not supported by Ferry yet"));
     }
     Ok(Vec::new())
+}
+
+/// Checks the times and counts of a health check, whether it has a probe or not.
+fn health(config: &ContainerConfig) -> Checked {
+    let Some(check) = &config.healthcheck else { return Ok(()) };
+    let short = |nanos: i64| nanos != 0 && nanos < 1_000_000;
+    let table = [
+        (short(check.interval.0), "Interval in Healthcheck cannot be less than 1ms"),
+        (short(check.timeout.0), "Timeout in Healthcheck cannot be less than 1ms"),
+        (check.retries < 0, "Retries in Healthcheck cannot be negative"),
+        (short(check.start_period.0), "StartPeriod in Healthcheck cannot be less than 1ms"),
+        (short(check.start_interval.0), "StartInterval in Healthcheck cannot be less than 1ms"),
+    ];
+    table.iter().find(|(is_wrong, _)| *is_wrong).map_or(Ok(()), |(_, text)| bad(*text))
 }
 
 /// Checks what it gets, and fills in defaults. Gives warnings.
@@ -59,10 +74,11 @@ pub fn host(
         ));
     }
     let warnings = resources(&mut host.resources)?;
-    for (list, names) in [("CapAdd", &mut host.cap_add), ("CapDrop", &mut host.cap_drop)] {
+    for (list, names) in [("CapAdd", &host.cap_add), ("CapDrop", &host.cap_drop)] {
         if let Some(names) = names {
-            let normal = plan::caps::normalize(list, names, engine.facts.caps);
-            *names = normal.map_err(|e| ApiError::bad_request(e.to_string()))?;
+            // Checked only: inspect shows the names as they were given.
+            plan::caps::normalize(list, names, engine.facts.caps)
+                .map_err(|e| ApiError::bad_request(e.to_string()))?;
         }
     }
     plan::parse_security(host.security_opt.as_deref().unwrap_or_default())
@@ -165,6 +181,9 @@ fn modes(engine: &Engine, config: &ContainerConfig, host: &mut HostConfig) -> Ch
         host.network_mode = "bridge".into();
     }
     if let Some(other) = of_container(&host.network_mode) {
+        if other.is_empty() {
+            return bad("invalid network mode: invalid container format container:<name|id>");
+        }
         if !config.hostname.is_empty() {
             return bad("conflicting options: hostname and the network mode");
         }
@@ -181,6 +200,9 @@ fn modes(engine: &Engine, config: &ContainerConfig, host: &mut HostConfig) -> Ch
 /// Checks limits. Gives warnings about what the kernel lacks.
 pub fn resources(r: &mut Resources) -> Checked<Vec<String>> {
     memory(r)?;
+    if r.memory > 0 && r.memory_swap == 0 && limits_swap() {
+        r.memory_swap = r.memory.saturating_mul(2);
+    }
     cpus(r)?;
     if r.pids_limit == Some(0) {
         r.pids_limit = None;
@@ -199,6 +221,13 @@ pub fn resources(r: &mut Resources) -> Checked<Vec<String>> {
         r.oom_kill_disable = Some(false);
     }
     Ok(warnings)
+}
+
+fn limits_swap() -> bool {
+    let root = std::path::Path::new("/sys/fs/cgroup");
+    ["memory/memory.memsw.limit_in_bytes", "cgroup.controllers"]
+        .iter()
+        .any(|f| root.join(f).exists())
 }
 
 fn has_blkio_weight() -> bool {

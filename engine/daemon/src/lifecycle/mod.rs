@@ -10,5 +10,6 @@ mod start;
 mod teardown;
 
 pub use container::{Container, Deps, network_attributes};
+pub(crate) use network::check_endpoints;
 pub use specs::{exec_process, running_identity};
 pub use teardown::{bury, clean_run};

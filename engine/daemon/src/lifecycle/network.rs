@@ -11,6 +11,8 @@ use tokio::sync::oneshot;
 
 use super::container::{Container, network_attributes};
 use super::start::Failure;
+use crate::engine::Engine;
+use crate::http::ApiError;
 use crate::records::Spec;
 
 /// What a start needs of the network.
@@ -101,9 +103,28 @@ pub(super) async fn join(container: &Container, spec: &Spec) -> Result<Joined, F
     Ok(Joined { choice, addresses: v4.chain(v6).collect() })
 }
 
+/// What a create request says of endpoints must fit the networks that exist; one that does
+/// not exist yet is looked for at start.
+pub(crate) fn check_endpoints(engine: &Engine, spec: &Spec) -> Result<(), ApiError> {
+    for (name, settings) in &spec.endpoints {
+        let name = if name == "default" { "bridge" } else { name.as_str() };
+        if settings.ipam_config.is_none() || engine.networks.find(name).is_err() {
+            continue;
+        }
+        let wanted = endpoint_spec(spec, name, settings, Vec::new());
+        engine.networks.check_endpoint(name, &wanted).map_err(|e| {
+            ApiError::bad_request(format!("invalid config for network {name}: {e}"))
+        })?;
+    }
+    Ok(())
+}
+
 /// The full id of the running container whose namespace is to be shared.
 fn other_running(container: &Container, reference: &str) -> Result<String, Failure> {
-    let other = container.deps().find(reference).map_err(|e| Failure::new(404, e.to_string()))?;
+    let other = container
+        .deps()
+        .find(reference)
+        .map_err(|e| Failure::new(500, format!("joining network namespace of container: {e}")))?;
     let row = other.row();
     if !row.state.phase.has_task() {
         return Err(Failure::new(

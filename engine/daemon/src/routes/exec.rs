@@ -36,11 +36,13 @@ pub fn register(router: &mut Router, engine: &Arc<Engine>) {
 
 async fn create(engine: Arc<Engine>, request: Request) -> Reply {
     let (reference, version) = (request.name().to_owned(), request.version);
-    let body: ExecCreateRequest = request.json_required().await?;
+    let body: ExecCreateRequest = request.json().await?;
     if body.cmd.as_ref().is_none_or(Vec::is_empty) {
         return Err(ApiError::bad_request("No exec command specified"));
     }
-    parse_keys(&body.detach_keys).map_err(ApiError::bad_request)?;
+    parse_keys(&body.detach_keys).map_err(|_| {
+        ApiError::internal(format!("Invalid escape keys ({}) provided", body.detach_keys))
+    })?;
     let container = running_for(&engine, &reference)?;
     if container.row().state.phase == Phase::Paused {
         return Err(ApiError::conflict(format!(
@@ -154,8 +156,8 @@ async fn inspect(engine: Arc<Engine>, request: Request) -> Reply {
 }
 
 async fn resize(engine: Arc<Engine>, request: Request) -> Reply {
-    let exec = find(&engine, request.name())?;
     let (height, width) = size(&request.query)?;
+    let exec = find(&engine, request.name())?;
     let container = running_for(&engine, &exec.container)?;
     exec::resize(&container, &exec.id, height, width).await?;
     Ok(Response::status(StatusCode::OK))

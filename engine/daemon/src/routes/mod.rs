@@ -1,5 +1,6 @@
 //! The endpoints' handlers, a module per kind of object. What they change belongs elsewhere.
 
+pub mod absent;
 pub mod containers;
 pub mod exec;
 pub mod images;

@@ -74,5 +74,6 @@ pub(super) async fn serve(engine: &Arc<Engine>, listeners: Vec<Listener>, stop: 
         containers: Arc::new(crate::glue::NetworkSide(Arc::clone(engine))),
     };
     routes::networks::register(&mut router, &networks);
+    routes::absent::register(&mut router, engine);
     http::serve(listeners, router, ServerFacts::new(engine.settings.experimental), stop).await;
 }

@@ -49,11 +49,9 @@ struct Plan {
 fn prepare(engine: &Arc<Engine>, request: &Request) -> Result<Plan, ApiError> {
     let container = engine.find(request.name())?;
     let query = &request.query;
-    let keys = parse_keys(query.get("detachKeys")).map_err(|e| {
-        ApiError::bad_request(format!(
-            "Invalid detach keys ({}) provided: {e}",
-            query.get("detachKeys")
-        ))
+    let keys = parse_keys(query.get("detachKeys")).map_err(|_| {
+        let text = format!("Invalid detach keys ({}) provided", query.get("detachKeys"));
+        ApiError::bad_request(text)
     })?;
     let row = container.row();
     let phase = row.state.phase;

@@ -39,7 +39,11 @@ pub(super) async fn size(engine: &Engine, container: &Container) -> i64 {
     let row = container.row();
     let request =
         UsageRequest { snapshotter: row.fixed.snapshotter.clone(), key: container.id.clone() };
-    engine.client.snapshots().usage(request).await.map_or(0, |answer| answer.into_inner().size)
+    engine.client.snapshots().usage(request).await.map_or(0, |answer| {
+        let usage = answer.into_inner();
+        // The layer's own folder is not something that the container wrote.
+        if usage.inodes <= 1 { 0 } else { usage.size }
+    })
 }
 
 fn whole(engine: &Engine, container: &Container, row: &Row, spec: Spec) -> ContainerInspect {
@@ -139,6 +143,9 @@ async fn driver_data(engine: &Engine, container: &Container, row: &Row) -> Drive
 
 fn networks(engine: &Engine, container: &Container, row: &Row, spec: &Spec) -> NetworkSettings {
     let mut all: BTreeMap<String, EndpointSettings> = spec.endpoints.clone();
+    for (name, settings) in &mut all {
+        settings.network_id = super::list::asked(engine, row, name).network_id;
+    }
     let mut ports: PortMap = PortMap::new();
     let up = row.state.phase.has_task();
     let endpoints = if up { engine.networks.of_container(&container.id) } else { Vec::new() };

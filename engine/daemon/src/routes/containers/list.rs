@@ -106,6 +106,16 @@ fn check(filters: &Filters) -> Result<(), ApiError> {
             format!("strconv.Atoi: parsing {value:?}: invalid syntax"),
         ));
     }
+    for key in ["publish", "expose"] {
+        for value in filters.get(key) {
+            let number = value.split(['/', '-']).next().unwrap_or_default();
+            if number.parse::<u16>().is_err() {
+                return Err(ApiError::internal(format!(
+                    "error while looking up for {key} {value}: strconv.ParseUint: parsing {number:?}: invalid syntax"
+                )));
+            }
+        }
+    }
     filters.boolean("is-task").map_err(|e: FilterError| ApiError::from(e))?;
     Ok(())
 }
@@ -219,11 +229,19 @@ fn networks(
 ) -> BTreeMap<String, EndpointSettings> {
     let plain = EndpointSettings::default();
     let mut out: BTreeMap<_, _> =
-        row.fixed.networks.iter().map(|n| (n.clone(), plain.clone())).collect();
+        row.fixed.networks.iter().map(|n| (n.clone(), asked(engine, row, n))).collect();
     for endpoint in engine.networks.of_container(&container.id) {
         out.insert(endpoint.network_name.clone(), endpoint_settings(&plain, &endpoint));
     }
     out
+}
+
+/// What is shown of a network that the container is not on now: its id stays once it was.
+pub(super) fn asked(engine: &Engine, row: &Row, network: &str) -> EndpointSettings {
+    let was_on = row.state.generation > 0 && row.state.started_at != 0;
+    let found = was_on.then(|| engine.networks.find(network).ok()).flatten();
+    let network_id = found.map(|n| n.id.to_string()).unwrap_or_default();
+    EndpointSettings { network_id, ..EndpointSettings::default() }
 }
 
 fn ports(engine: &Engine, container: &Container, row: &Row) -> Vec<Port> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine_api::steps::UpgradeRequest;
-use engine_api::{ContainerCreateRequest, ContainerWaitResponse};
+use engine_api::{ContainerCreateRequest, ContainerWaitExitError, ContainerWaitResponse};
 use http::StatusCode;
 use metastore::{Batch, Class};
 
@@ -125,6 +125,10 @@ fn platform(query: &Query) -> Result<(), ApiError> {
     let wanted = query.get("platform");
     let host = oci::Platform::host();
     let own = [format!("{}/{}", host.os, host.architecture), host.os.clone()];
+    if wanted.split('/').count() > 3 {
+        let text = format!("{wanted:?}: cannot parse platform specifier: invalid argument");
+        return Err(ApiError::bad_request(text));
+    }
     if wanted.is_empty() || own.iter().any(|p| p == wanted) {
         return Ok(());
     }
@@ -132,7 +136,7 @@ fn platform(query: &Query) -> Result<(), ApiError> {
 }
 
 async fn start(engine: Arc<Engine>, request: Request) -> Reply {
-    if request.body.length().is_some_and(|n| n > 2) && request.version.at_least(24) {
+    if request.body.length().is_some_and(|n| n > 7) && request.version.at_least(24) {
         return Err(ApiError::bad_request(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
@@ -149,26 +153,32 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
 }
 
 /// `signal` and `t` of stop and restart.
-fn stop_options(query: &Query) -> Result<(Option<u32>, Grace), ApiError> {
+fn stop_options(
+    query: &Query,
+    what: &str,
+    container: &str,
+) -> Result<(Option<u32>, Grace), ApiError> {
     let timeout = query.integer("t")?.map(|t| u64::try_from(t).ok().map(Duration::from_secs));
     let signal = match query.get("signal") {
         "" => None,
-        text => Some(signals::parse(text).map_err(|e| ApiError::bad_request(e.to_string()))?),
+        text => Some(signals::parse(text).map_err(|e| {
+            ApiError::internal(format!("cannot {what} container: {container}: {e}"))
+        })?),
     };
     Ok((signal, timeout))
 }
 
 async fn stop(engine: Arc<Engine>, request: Request) -> Reply {
-    let (signal, timeout) = stop_options(&request.query)?;
     let container = engine.find(request.name())?;
+    let (signal, timeout) = stop_options(&request.query, "stop", request.name())?;
     let answer = container.ask(|reply| Message::Stop(signal, timeout, reply)).await;
     answer.map_err(|r| refused(&container, request.name(), r))?;
     Ok(Response::no_content())
 }
 
 async fn restart(engine: Arc<Engine>, request: Request) -> Reply {
-    let (signal, timeout) = stop_options(&request.query)?;
     let container = engine.find(request.name())?;
+    let (signal, timeout) = stop_options(&request.query, "restart", request.name())?;
     let answer = container.ask(|reply| Message::Restart(signal, timeout, reply)).await;
     answer.map_err(|r| refused(&container, request.name(), r))?;
     Ok(Response::no_content())
@@ -176,15 +186,22 @@ async fn restart(engine: Arc<Engine>, request: Request) -> Reply {
 
 async fn kill(engine: Arc<Engine>, request: Request) -> Reply {
     let reference = request.name();
-    let container = engine.find(reference)?;
     let prefixed = |e: ApiError| ApiError {
         message: format!("cannot kill container: {reference}: {}", e.message),
         ..e
     };
     let signal = match request.query.get("signal") {
         "" => signals::SIGKILL,
-        text => signals::parse(text).map_err(|e| prefixed(ApiError::bad_request(e.to_string())))?,
+        text => signals::parse(text).map_err(|e| {
+            let number = text.parse::<i64>().is_ok_and(|n| n != 0);
+            prefixed(ApiError::bad_request(if number {
+                format!("the linux daemon does not support signal {text}")
+            } else {
+                e.to_string()
+            }))
+        })?,
     };
+    let container = engine.find(reference).map_err(|e| prefixed(e.into()))?;
     let answer = container.ask(|reply| Message::Kill(signal, reply)).await;
     answer.map_err(|r| prefixed(refused(&container, reference, r)))?;
     Ok(Response::no_content())
@@ -204,7 +221,9 @@ async fn unpause(engine: Arc<Engine>, request: Request) -> Reply {
 
 async fn delete(engine: Arc<Engine>, request: Request) -> Reply {
     if request.query.bool("link") {
-        return Err(ApiError::not_implemented("link is not supported by Ferry yet"));
+        engine.find(request.name())?;
+        let text = "Conflict, cannot remove the default link name of the container";
+        return Err(ApiError::internal(text));
     }
     let (force, volumes) = (request.query.bool("force"), request.query.bool("v"));
     let container = engine.find(request.name())?;
@@ -229,8 +248,9 @@ async fn wait(engine: Arc<Engine>, request: Request) -> Reply {
     let body = async move {
         // A container that is gone has met every condition.
         let code = answer.await.ok().and_then(Result::ok).unwrap_or_default();
-        let reply = ContainerWaitResponse { status_code: code, error: None };
-        engine_api::encode(&reply, version)
+        let text = container.row().state.error.clone();
+        let error = (!text.is_empty()).then_some(ContainerWaitExitError { message: text });
+        engine_api::encode(&ContainerWaitResponse { error, status_code: code }, version)
     };
     if legacy {
         return Ok(Response::new(StatusCode::OK, "application/json", body.await));

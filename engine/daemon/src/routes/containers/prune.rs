@@ -64,8 +64,9 @@ fn until(text: &str) -> Result<i64, ApiError> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX));
     }
-    super::logs::time(text)
-        .map_err(|_| ApiError::bad_request(format!("invalid filter 'until={text}'")))
+    super::logs::time(text).map_err(|_| {
+        ApiError::bad_request(format!("failed to parse value as time or duration: {text:?}"))
+    })
 }
 
 /// Go's `1h30m`.

@@ -41,13 +41,20 @@ fn ps(args: &str) -> Result<String, ApiError> {
     let binary = program(Path::new("ps")).ok_or_else(|| failed(&"not found"))?;
     let (mut reader, writer) = std::io::pipe().map_err(|e| failed(&e))?;
     let command = Command::new(binary).args(args.split_whitespace()).inherit_env();
-    let child = command.fd(writer.as_fd(), 1).spawn().map_err(|e| failed(&e))?;
-    drop(writer);
+    let (mut errors, complaints) = std::io::pipe().map_err(|e| failed(&e))?;
+    let command = command.fd(writer.as_fd(), 1).fd(complaints.as_fd(), 2);
+    let child = command.spawn().map_err(|e| failed(&e))?;
+    drop((writer, complaints));
     let mut text = String::new();
     reader.read_to_string(&mut text).map_err(|e| failed(&e))?;
     let exit = child.wait().map_err(|e| failed(&e))?;
     if exit.code() != 0 {
-        return Err(failed(&format!("exit status {}", exit.code())));
+        let mut said = String::new();
+        errors.read_to_string(&mut said).map_err(|e| failed(&e))?;
+        return Err(match said.lines().next() {
+            Some(line) => ApiError::internal(format!("ps: {line}")),
+            None => failed(&format!("exit status {}", exit.code())),
+        });
     }
     Ok(text)
 }

@@ -31,6 +31,12 @@ pub trait Containers: Send + Sync {
     /// event.
     fn connect(&self, network: Arc<Network>, request: NetworkConnectRequest) -> Answer;
 
+    /// Whether there is such a container; else the error that says so.
+    ///
+    /// # Errors
+    /// 404 with the name as it was given.
+    fn check(&self, container: &str) -> Result<(), ApiError>;
+
     /// Takes a container off a network, and publishes the event.
     fn disconnect(&self, network: Arc<Network>, request: NetworkDisconnectRequest) -> Answer;
 
@@ -150,6 +156,7 @@ async fn connect(context: Context, request: Request) -> Result<Response, ApiErro
     let name = request.name().to_owned();
     let body: NetworkConnectRequest = request.json_required().await?;
     named(&body.container)?;
+    context.containers.check(&body.container)?;
     let network = context.reader.find(&name)?;
     context.containers.connect(network, body).await?;
     Ok(Response::status(StatusCode::OK))
@@ -159,6 +166,7 @@ async fn disconnect(context: Context, request: Request) -> Result<Response, ApiE
     let name = request.name().to_owned();
     let body: NetworkDisconnectRequest = request.json_required().await?;
     named(&body.container)?;
+    context.containers.check(&body.container)?;
     let network = context.reader.find(&name)?;
     context.containers.disconnect(network, body).await?;
     Ok(Response::status(StatusCode::OK))

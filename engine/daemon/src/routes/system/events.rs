@@ -87,7 +87,7 @@ fn parse_time(text: &str) -> Result<Option<i64>, ApiError> {
     }
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     let bad =
-        || ApiError::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"));
+        || ApiError::internal(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"));
     let seconds: i64 = seconds.parse().map_err(|_| bad())?;
     let nanos = format!("{fraction:0<9}").get(..9).and_then(|digits| digits.parse::<i64>().ok());
     Ok(Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanos.ok_or_else(bad)?)))
