@@ -24,6 +24,11 @@ fn word(word: &str) -> String {
     if core.len() >= 20 && core.as_bytes()[4] == b'-' && core.contains('T') && core.contains(':') {
         return word.replace(core, "<time>");
     }
+    // What a layer takes depends on how the engine stores it.
+    let unit = word.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    if unit.len() < word.len() && matches!(unit, "B" | "kB" | "MB" | "GB") {
+        return "<size>".to_owned();
+    }
     word.to_owned()
 }
 

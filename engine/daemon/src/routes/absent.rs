@@ -25,6 +25,10 @@ fn refusal(engine: &Engine, operation: &str, request: &Request) -> ApiError {
     };
     match container.map(|name| engine.find(name)) {
         Some(Err(e)) => e.into(),
+        // Clients that look for a name among all kinds of objects go on after a 404 only.
+        _ if operation.ends_with("Inspect") => {
+            ApiError::not_found(format!("{operation} is not supported by Ferry yet"))
+        }
         _ => ApiError::not_implemented(format!("{operation} is not supported by Ferry yet")),
     }
 }

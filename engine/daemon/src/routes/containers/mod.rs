@@ -244,12 +244,16 @@ async fn wait(engine: Arc<Engine>, request: Request) -> Reply {
         other => return Err(ApiError::bad_request(format!("invalid condition: {other:?}"))),
     };
     let container = engine.find(request.name())?;
+    // Only who asks about a container at rest hears why its start failed; others had the
+    // failure as the answer to the start.
+    let at_rest = condition == Condition::NotRunning && !container.row().state.phase.has_task();
     let answer = container.begin(|reply| Message::Wait(condition, reply));
     let body = async move {
         // A container that is gone has met every condition.
         let code = answer.await.ok().and_then(Result::ok).unwrap_or_default();
         let text = container.row().state.error.clone();
-        let error = (!text.is_empty()).then_some(ContainerWaitExitError { message: text });
+        let error =
+            (at_rest && !text.is_empty()).then_some(ContainerWaitExitError { message: text });
         engine_api::encode(&ContainerWaitResponse { error, status_code: code }, version)
     };
     if legacy {
