@@ -48,12 +48,12 @@ pub async fn start(engine: &Engine, sink: &Sink) -> Result<(Stdio, OwnedFd), Str
 }
 
 fn make_fifos(folder: &Path, stdio: &Stdio) -> io::Result<()> {
+    // FIFOs, and what their sink kept, of an earlier process of the same name.
+    let _ = std::fs::remove_dir_all(folder);
     std::fs::create_dir_all(folder)?;
     for path in [&stdio.stdin, &stdio.stdout, &stdio.stderr] {
         if !path.is_empty() {
             let path = Path::new(path);
-            // One of an earlier process of the same name.
-            let _ = std::fs::remove_file(path);
             sys::unix::make_fifo(path, 0o600)?;
         }
     }

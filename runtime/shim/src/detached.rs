@@ -59,6 +59,8 @@ fn serve(mut io: Io, ctx: &Ctx) -> Result<(), Failure> {
     ctx.epoll.add(signals.as_fd(), Token::Signals.encode(), Interest::READ)?;
     let mut events = Vec::new();
     let mut stopping = false;
+    // Here, since it may start the log's thread.
+    io.resume(ctx);
     while !io.is_finished() && !stopping {
         let patience = ctx.timers.borrow().patience();
         ctx.epoll.wait(&mut events, patience)?;

@@ -133,3 +133,77 @@ fn input_that_a_vanished_attacher_sent_still_arrives() {
     assert_eq!(String::from_utf8(watcher.read(usize::MAX)).unwrap().trim(), "200000");
     assert_eq!(wait(&mut rig), 0);
 }
+
+/// Starts the sink as a daemon beside a foreign shim does; its pid.
+fn detached_sink(shim: &std::path::Path, folder: &std::path::Path) -> u32 {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let uri = format!(
+        "binary://{}?v=1&id=c&driver=json-file&log={}&max-size=-1&exit={}&sock={}&stdin=none&tty=0",
+        shim.display(),
+        at("log"),
+        at("exit"),
+        at("sock")
+    );
+    let mut command = std::process::Command::new(shim);
+    command.args(["sink", "--uri", &uri, "--stdout", &at("stdout"), "--stderr", &at("stderr")]);
+    let said = command.output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    said.trim().strip_prefix("READY ").expect("READY and a pid").parse().unwrap()
+}
+
+#[test]
+fn a_detached_sink_killed_again_and_again_loses_no_byte_and_repeats_none() {
+    const LINES: u32 = 60_000;
+    let Some(rig) = Rig::new("exit 0") else { return };
+    let folder = tempfile::Builder::new().prefix("ferry-shim-sink-").tempdir().unwrap();
+    let mut ends = Vec::new();
+    for name in ["stdout", "stderr"] {
+        let path = folder.path().join(name);
+        sys::unix::make_fifo(&path, 0o600).unwrap();
+        // As the stock shim: the FIFO lives as long as the process.
+        ends.push(std::fs::File::options().read(true).write(true).open(path).unwrap());
+    }
+    let shims: Vec<_> = ends.iter().map(|end| end.try_clone().unwrap()).collect();
+    let mut sink = detached_sink(&rig.shim, folder.path());
+    let writers: Vec<_> = ends
+        .into_iter()
+        .map(|mut end| {
+            std::thread::spawn(move || {
+                for n in 0..LINES {
+                    // In two pieces: a kill also meets half a line.
+                    end.write_all(b"line ").unwrap();
+                    end.write_all(format!("{n}\n").as_bytes()).unwrap();
+                }
+            })
+        })
+        .collect();
+    let mut kills = 0;
+    while writers.iter().any(|writer| !writer.is_finished()) {
+        std::thread::sleep(std::time::Duration::from_millis(7));
+        let pid = rustix::process::Pid::from_raw(i32::try_from(sink).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        kills += 1;
+        sink = detached_sink(&rig.shim, folder.path());
+    }
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    drop(shims);
+    // The last sink sees the end, writes all of it and leaves.
+    let started = std::time::Instant::now();
+    while std::path::Path::new(&format!("/proc/{sink}/exe")).exists() {
+        assert!(started.elapsed().as_secs() < 20, "the sink does not end");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    for stream in ["stdout", "stderr"] {
+        let mark = format!("\"stream\":\"{stream}\"");
+        let mut lines = log.lines().filter(|line| line.contains(&mark));
+        for n in 0..LINES {
+            let line = lines.next().unwrap_or_else(|| panic!("{stream} {n} after {kills} kills"));
+            assert!(line.contains(&format!("\"line {n}\\n\"")), "{stream} {n}: {line}");
+        }
+        assert_eq!(lines.next(), None);
+    }
+    assert!(kills > 3, "{kills}");
+}

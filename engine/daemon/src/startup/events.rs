@@ -129,6 +129,10 @@ async fn exited_when_drained(
     at: i64,
 ) {
     let socket = sink::socket(&engine.settings.exec_root, &container.id, "");
+    // Until the task is deleted, the shim's FIFOs hold what a killed sink did not take.
+    if let Err(e) = crate::detached::ensure(&engine, &container).await {
+        warn!("{e}");
+    }
     if tokio::time::timeout(DRAIN, crate::detached::drained(&socket)).await.is_err() {
         warn!("output of container {} did not drain in time", container.id);
     }

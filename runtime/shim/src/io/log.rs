@@ -3,6 +3,7 @@
 //! a full disk. It knows nothing of pipes, attachers or processes.
 
 use super::json::{self, Lines};
+use super::spool::Cursor;
 use shim_api::sink::{JsonFile, Mode};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -68,6 +69,8 @@ pub(crate) struct Log {
     shared: Arc<Shared>,
     target: Target,
     thread: Option<JoinHandle<()>>,
+    /// For the thread, once it starts.
+    cursor: Option<Cursor>,
     limit: usize,
     drops: bool,
 }
@@ -81,7 +84,12 @@ impl Log {
             Mode::Blocking => (QUEUE, false),
             Mode::NonBlocking { max_buffer } => (max_buffer as usize, true),
         };
-        Ok(Self { shared: Arc::new(shared), target, thread: None, limit, drops })
+        Ok(Self { shared: Arc::new(shared), target, thread: None, cursor: None, limit, drops })
+    }
+
+    /// Notes its progress from now on. Before the first output only.
+    pub(crate) fn set_cursor(&mut self, cursor: Cursor) {
+        self.cursor = Some(cursor);
     }
 
     /// Readable after [`Log::is_full`] or [`Log::is_idle`] has answered unfavourably and that
@@ -124,8 +132,9 @@ impl Log {
                 return;
             }
             let (shared, target) = (Arc::clone(&self.shared), self.target.clone());
+            let cursor = self.cursor.take();
             let builder = std::thread::Builder::new().name("log".into()).stack_size(STACK);
-            let Ok(thread) = builder.spawn(move || work(&shared, target)) else {
+            let Ok(thread) = builder.spawn(move || work(&shared, target, cursor)) else {
                 self.shared.lock().lost += 1;
                 return;
             };
@@ -152,8 +161,9 @@ impl Log {
     }
 }
 
-fn work(shared: &Shared, target: Target) {
+fn work(shared: &Shared, target: Target, cursor: Option<Cursor>) {
     let mut writer = Writer::new(target);
+    writer.cursor = cursor;
     loop {
         let mut queue = shared.lock();
         queue.working = false;
@@ -186,11 +196,13 @@ struct Writer {
     lines: [Lines; 2],
     files: [Option<(File, u64)>; 2],
     out: [Vec<u8>; 2],
+    cursor: Option<Cursor>,
 }
 
 impl Writer {
     fn new(target: Target) -> Self {
-        Self { target, lines: Default::default(), files: [None, None], out: Default::default() }
+        let (lines, out) = Default::default();
+        Self { target, lines, files: [None, None], out, cursor: None }
     }
 
     /// Encodes an entry, writing what has gathered when it is much. Returns bytes lost.
@@ -228,11 +240,18 @@ impl Writer {
         if config.max_size.is_some_and(|max| size >= max) {
             lost += self.flush();
             self.files[0] = None;
+            if let Some(cursor) = &self.cursor {
+                // What was written is whole, whatever becomes of the file now.
+                let _ = cursor.settle();
+            }
             rotate(&config.path, config.max_file);
         } else if self.out[0].len() >= BATCH {
             lost += self.flush();
         }
         json::record(&mut self.out[0], text, stream, &config.attrs, time);
+        if let Some(cursor) = &mut self.cursor {
+            cursor.took(stream, text.len());
+        }
         lost
     }
 
@@ -256,11 +275,19 @@ impl Writer {
                 lost += out.len() as u64;
                 continue;
             };
+            if let Some(cursor) = &mut self.cursor {
+                // Without the note a kill at this very moment repeats lines; without the
+                // write they would be missing for certain.
+                let _ = cursor.intend(file, *size, out.len() as u64);
+            }
             if file.write_all(&out).is_ok() {
                 *size += out.len() as u64;
             } else {
                 let _ = file.set_len(*size);
                 lost += out.len() as u64;
+            }
+            if let Some(cursor) = &mut self.cursor {
+                cursor.written();
             }
         }
         lost

@@ -8,6 +8,7 @@ mod json;
 mod log;
 mod output;
 mod plan;
+mod spool;
 
 use crate::poll::{Part, Timer, Timers, Token};
 use attach::{Hub, Input};
@@ -144,7 +145,10 @@ impl Io {
         const ROUNDS: usize = 8;
         let Some(output) = &mut self.outputs[usize::from(n & 1)] else { return };
         let mut buffer = Vec::new();
-        for _ in 0..ROUNDS {
+        let mut rounds = 0;
+        // What a killed sink left behind comes with no event of its own.
+        while rounds < ROUNDS || output.has_backlog() {
+            rounds += 1;
             let full = output.is_full()
                 || self.log.as_ref().is_some_and(Log::is_full)
                 || self.hub.as_ref().is_some_and(|h| h.is_full(n));
@@ -237,10 +241,17 @@ impl Io {
         self.resume_input(ctx);
     }
 
+    /// Moves on what is there without an event: the backlog of a sink that was killed.
+    pub(crate) fn resume(&mut self, ctx: &Ctx) {
+        if self.outputs.iter().flatten().any(Output::has_backlog) {
+            self.pump_all(ctx);
+        }
+    }
+
     /// What a runtime that failed has written where the process's output would have gone.
-    pub(crate) fn said(&self) -> String {
+    pub(crate) fn said(&mut self) -> String {
         let mut text = Vec::with_capacity(4096);
-        for output in self.outputs.iter().rev().flatten() {
+        for output in self.outputs.iter_mut().rev().flatten() {
             if text.is_empty() {
                 // Nothing to be read is nothing said.
                 let _ = output.read(&mut text);

@@ -1,6 +1,7 @@
 //! One stream out of a process: where its bytes are read, and the FIFO or pipe they go to when
 //! its client wants them plain. No log and no attachers.
 
+use super::spool::Spool;
 use super::{Ctx, Part, Token};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
@@ -25,6 +26,8 @@ pub(crate) struct Output {
     /// The source is a FIFO: zero bytes mean its end only once a writer has been there.
     fifo_source: bool,
     dest: Option<Dest>,
+    /// Keeps what was read until it is logged.
+    spool: Option<Spool>,
     waiting: Vec<u8>,
     sent: usize,
     watched: bool,
@@ -49,6 +52,7 @@ impl Output {
             source,
             fifo_source,
             dest,
+            spool: None,
             waiting: Vec::new(),
             sent: 0,
             watched: false,
@@ -88,11 +92,22 @@ impl Output {
     }
 
     /// Reads into a buffer's spare room.
-    pub(crate) fn read(&self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
-        match &self.source {
-            Some(source) => rustix::io::read(source, spare_capacity(buffer)),
-            None => Err(Errno::AGAIN),
+    pub(crate) fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+        match (&self.source, &mut self.spool) {
+            (Some(source), Some(spool)) => spool.read(source.as_fd(), buffer),
+            (Some(source), None) => rustix::io::read(source, spare_capacity(buffer)),
+            (None, _) => Err(Errno::AGAIN),
         }
+    }
+
+    /// Reads by way of a spool from now on.
+    pub(crate) fn set_spool(&mut self, spool: Spool) {
+        self.spool = Some(spool);
+    }
+
+    /// Whether something can be read whatever the source's events say.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.spool.as_ref().is_some_and(Spool::has_backlog)
     }
 
     /// Whether reading zero bytes is the end.

@@ -5,6 +5,7 @@ use super::attach::Hub;
 use super::input::InputEnd;
 use super::log::{Log, Target};
 use super::output::{Dest, Output};
+use super::spool::{Cursor, Spool};
 use super::{Ctx, Io, LateFeed};
 use crate::poll::{Part, Token};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -301,11 +302,34 @@ pub(crate) fn open_fifos(
         let end = open_fifo(path, FifoEnd::Both).map_err(failed("open FIFO", path))?;
         io.input = Some(InputEnd::new(1, end));
     }
+    let kept = match (&uri.driver, uri.mode, outputs[0].and_then(Path::parent)) {
+        (Driver::JsonFile(file), Mode::Blocking, Some(folder)) => Some((file.path.clone(), folder)),
+        _ => None,
+    };
     serve(&mut io, uri, ctx)?;
+    if let Some((log, folder)) = kept {
+        keep(&mut io, &log, folder).map_err(failed("keep output in", folder))?;
+    }
     // The writers' end is the process's end here.
     io.exited = true;
     io.begin(ctx);
     Ok(io)
+}
+
+/// What is read stays in files beside the FIFOs until it is logged.
+fn keep(io: &mut Io, log: &Path, folder: &Path) -> io::Result<()> {
+    let mut cursor = Cursor::open(&folder.join("cursor"), log)?;
+    for (n, name) in ["stdout.spool", "stderr.spool"].into_iter().enumerate() {
+        if let Some(output) = &mut io.outputs[n] {
+            let spool = Spool::open(&folder.join(name), cursor.done(n))?;
+            cursor.give_back(n, spool.file()?);
+            output.set_spool(spool);
+        }
+    }
+    if let Some(log) = &mut io.log {
+        log.set_cursor(cursor);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -289,7 +289,7 @@ impl Shim {
                 _ => None,
             };
             let io = made.and_then(|exec| self.process(exec).ok()).map_or(0, |p| p.io);
-            let stderr = self.ios.get(&io).map(crate::io::Io::said).unwrap_or_default();
+            let stderr = self.ios.get_mut(&io).map(crate::io::Io::said).unwrap_or_default();
             Some(job.call.failure(exit, &stderr))
         };
         match job.op {
