@@ -243,6 +243,25 @@ async fn a_killed_shim_ends_its_container_and_tells_137() {
 }
 
 #[tokio::test]
+async fn of_many_deletes_at_once_one_succeeds_and_none_hangs() {
+    let Some(lab) = lab("of_many_deletes_at_once_one_succeeds_and_none_hangs") else { return };
+    let tasks = Tasks::new(lab.settings.clone());
+    let service = TaskService(tasks.clone());
+    for round in 0..5 {
+        let id = &format!("race{round}");
+        tasks.create("ferry-test", id, lab.wish(id, &["/bin/true"])).await.unwrap();
+        start(&service, id, "").await;
+        wait(&service, id, "").await;
+        let delete = || tasks.delete("ferry-test", id);
+        let all = async { tokio::join!(delete(), delete(), delete(), delete()) };
+        let all = tokio::time::timeout(Duration::from_secs(10), all).await;
+        let (a, b, c, d) = all.expect("every delete is answered");
+        let done = [a, b, c, d].into_iter().filter(Result::is_ok).count();
+        assert_eq!(done, 1);
+    }
+}
+
+#[tokio::test]
 async fn a_restart_finds_running_and_exited_tasks_again() {
     let Some(lab) = lab("a_restart_finds_running_and_exited_tasks_again") else { return };
     serve_shim_events(&lab.settings.ttrpc_address, lab.host.clone()).unwrap();
