@@ -164,6 +164,11 @@ pub(crate) fn endpoint(network: &Network, spec: &EndpointSpec) -> Result<Wanted>
         }
         if v4 { wanted.ipv4 = parsed } else { wanted.ipv6 = parsed }
     }
+    for text in &spec.link_local {
+        if text.parse::<IpAddr>().is_err() {
+            wrong.push(format!("invalid link-local IP address: {text}"));
+        }
+    }
     findings("invalid endpoint settings", &wrong)?;
     if !spec.mac.is_empty() {
         let mac = mac(&spec.mac);

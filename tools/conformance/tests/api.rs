@@ -1,0 +1,187 @@
+//! The requests of `api.txt`, sent byte for byte alike to a stock dockerd and to ferryd:
+//! statuses, headers and bodies are equal but for ids, times and how each stores layers.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use lab::{Engine, Kind};
+use serde_json::Value;
+
+/// Fields whose values belong to the engine, the machine or the moment.
+const OWN: &[&str] = &[
+    "Driver",
+    "GraphDriver",
+    "ImageManifestDescriptor",
+    "MacAddress",
+    "Pid",
+    "Processes",
+    "Runtime",
+    "SandboxKey",
+    "SizeRootFs",
+    "SizeRw",
+    "Created",
+];
+/// Headers that belong to the connection or the moment.
+const OWN_HEADERS: &[&str] =
+    &["date", "server", "content-length", "connection", "transfer-encoding", "builder-version"];
+
+fn escaped(path: &str) -> String {
+    let mut out = String::new();
+    for byte in path.bytes() {
+        match byte {
+            b' ' | b'"' | b'{' | b'}' | b'[' | b']' | b'<' | b'>' | b'^' => {
+                write!(out, "%{byte:02X}").unwrap();
+            }
+            _ => out.push(char::from(byte)),
+        }
+    }
+    out
+}
+
+fn send(engine: &Engine, line: &str) -> Vec<u8> {
+    let mut words = line.splitn(3, ' ');
+    let (method, path) = (words.next().unwrap(), escaped(words.next().unwrap()));
+    let body = words.next().unwrap_or_default();
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n");
+    if method == "POST" {
+        let length = body.len();
+        write!(request, "Content-Type: application/json\r\nContent-Length: {length}\r\n").unwrap();
+    }
+    let mut stream = UnixStream::connect(engine.scratch().join("s")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(format!("{request}\r\n{body}").as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    if let Err(e) = stream.read_to_end(&mut answer) {
+        write!(answer, "<{e}>").unwrap();
+    }
+    answer
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
+}
+
+/// The body of a chunked answer.
+fn joined(mut text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    while let Some(end) = find(text, b"\r\n") {
+        let size = usize::from_str_radix(&String::from_utf8_lossy(&text[..end]), 16).unwrap_or(0);
+        if size == 0 || text.len() < end + 2 + size {
+            return out;
+        }
+        out.extend(&text[end + 2..end + 2 + size]);
+        text = text.get(end + 4 + size..).unwrap_or_default();
+    }
+    out.extend(b"<cut>");
+    out
+}
+
+/// Ids, times of day, ages, and the engine's own folder as placeholders.
+fn plain(text: &str, engine: &Engine) -> String {
+    let text = text.replace(&engine.scratch().path().display().to_string(), "<scratch>");
+    let text = text.replace("-json.log", "/json.log");
+    let mut out = String::new();
+    let mut word = String::new();
+    for c in text.chars().chain(['\0']) {
+        if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+') || (c == ':' && clock(&word)) {
+            word.push(c);
+            continue;
+        }
+        let hex = word.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let time = word.len() >= 20 && clock(&word);
+        match word.len() {
+            12 | 64 if hex => out.push_str("<id>"),
+            _ if time => out.push_str("<time>"),
+            _ => out.push_str(&word),
+        }
+        word.clear();
+        if c != '\0' {
+            out.push(c);
+        }
+    }
+    out.replace("Less than a second", "1 second")
+}
+
+/// Whether a word begins as `2026-01-02T` does.
+fn clock(word: &str) -> bool {
+    let bytes = word.as_bytes();
+    bytes.len() > 10 && bytes[4] == b'-' && bytes[7] == b'-' && bytes[10] == b'T'
+}
+
+/// Takes out what is an engine's own.
+fn without_own(value: &mut Value, engine: &Engine) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members.iter_mut() {
+                if OWN.contains(&key.as_str()) {
+                    *value = Value::Null;
+                } else {
+                    without_own(value, engine);
+                }
+            }
+            members.remove("ImageManifestDescriptor");
+            members.remove("SizeRw");
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| without_own(item, engine)),
+        Value::String(text) => {
+            *text = plain(text, engine);
+            if text.ends_with(" seconds") || text.ends_with(" second ago") {
+                "<age>".clone_into(text);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Status line, headers and body, comparable.
+fn answer(engine: &Engine, line: &str) -> String {
+    let raw = send(engine, line);
+    let end = find(&raw, b"\r\n\r\n").unwrap_or(raw.len());
+    let head = String::from_utf8_lossy(&raw[..end]).into_owned();
+    let mut body = raw.get(end + 4..).unwrap_or_default().to_vec();
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        body = joined(&body);
+    }
+    let mut lines = head.lines();
+    let status = lines.next().unwrap_or_default().to_owned();
+    let mut headers: Vec<&str> = lines
+        .filter(|l| {
+            let name = l.split(':').next().unwrap_or_default().to_ascii_lowercase();
+            !OWN_HEADERS.contains(&name.as_str())
+        })
+        .collect();
+    headers.sort_unstable();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let body = match serde_json::from_str::<Value>(&body) {
+        Ok(mut value) => {
+            without_own(&mut value, engine);
+            let newline = if body.ends_with('\n') { "\\n" } else { "" };
+            format!("{value}{newline}")
+        }
+        Err(_) => plain(&body, engine),
+    };
+    format!("{status} {headers:?} {body}")
+}
+
+#[test]
+fn ferryd_answers_requests_as_a_stock_dockerd_does() {
+    lab::require!("dockerd", "docker", "containerd", "runc");
+    let dockerd = Engine::start(Kind::Dockerd, &[]).unwrap();
+    let ferryd = Engine::start(Kind::Ferryd, &[]).unwrap();
+    let mut different = Vec::new();
+    for line in include_str!("api.txt").lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        let (expected, got) = (answer(&dockerd, line), answer(&ferryd, line));
+        if expected != got {
+            let same = expected.bytes().zip(got.bytes()).take_while(|(a, b)| a == b).count();
+            let part = |text: &str| {
+                let from = text.as_bytes().get(same.saturating_sub(80)..).unwrap_or_default();
+                String::from_utf8_lossy(&from[..from.len().min(400)]).into_owned()
+            };
+            let (expected, got) = (part(&expected), part(&got));
+            different.push(format!("{line}\n  dockerd …{expected}\n  ferryd  …{got}"));
+        }
+    }
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+}
