@@ -14,7 +14,7 @@ use lab::{Containerd, Scratch};
 
 fn stock() -> Option<(Scratch, Containerd)> {
     if let Some(reason) = lab::lacking(&["containerd"]) {
-        println!("SKIPPED: {reason}");
+        eprintln!("SKIPPED: {reason}");
         return None;
     }
     let scratch = Scratch::new("images").unwrap();

@@ -51,7 +51,9 @@ fn missing_parts() -> Vec<String> {
 
 /// Runs every test, passing output through; collects the lines that tell of a skipped one.
 fn tests() -> Result<(bool, Vec<String>)> {
-    let mut run = cargo(["test", "--workspace", "--no-fail-fast", "--quiet"]);
+    // One stream, so that what a test says on either is seen.
+    let mut run = command("sh", ["-c", "exec \"$@\" 2>&1", "sh", env!("CARGO")]);
+    run.args(["test", "--workspace", "--no-fail-fast", "--quiet"]);
     run.args(["--", "--nocapture", "--test-threads", "2"]);
     run.env("FERRY_PEERS", setup::peers_folder()).stdout(Stdio::piped());
     let mut child = run.spawn().context("cannot start cargo test")?;
