@@ -1,6 +1,6 @@
 //! Images over a real containerd: load, name, save, import, remove, and the
 //! index that follows what others do to the store.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests may")]
 
 use std::io;
 use std::path::Path;

@@ -16,27 +16,10 @@ use crate::engine::Engine;
 use crate::http::{ApiError, Request, Response};
 use crate::records::now;
 
-/// The filters of this endpoint, as dockerd knows them.
-const FILTERS: &[&str] = &[
-    "config",
-    "container",
-    "daemon",
-    "event",
-    "image",
-    "label",
-    "network",
-    "node",
-    "plugin",
-    "scope",
-    "secret",
-    "service",
-    "type",
-    "volume",
-];
-
 #[allow(clippy::unused_async)] // every handler is registered alike
 pub(super) async fn events(engine: Arc<Engine>, request: Request) -> Reply {
-    let filters = request.filters(FILTERS)?;
+    // A filter that is not known is passed over, here alone.
+    let filters = Filters::parse(request.query.get("filters"))?;
     let time = |key: &str| parse_time(request.query.get(key));
     let (since, until) = (time("since")?, time("until")?);
     let (kept, live) = engine.events.subscribe(since);
