@@ -9,6 +9,7 @@ use shim_api::sink::{Frame, Hello, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::http::{Hijacked, HijackedReader};
 use crate::sink::Attached;
@@ -44,6 +45,9 @@ pub struct Wants {
     pub tty: bool,
     /// The keys that detach.
     pub keys: Vec<u8>,
+    /// Cancelled when the end of the process's input was told to the sink: a foreign shim must be
+    /// told as well.
+    pub input_over: CancellationToken,
 }
 
 impl Wants {
@@ -145,6 +149,9 @@ pub async fn copy_until(
                 Ok(Fed::Broken) => break End::ClientGone,
                 // The client closed its half only: output goes on.
                 Ok(Fed::Ended(half)) => {
+                    if wants.stdin && wants.closes {
+                        wants.input_over.cancel();
+                    }
                     open_half = Some(half);
                     input_done = true;
                 }

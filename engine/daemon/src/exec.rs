@@ -11,6 +11,7 @@ use containerd_rpc::RpcError;
 use engine_api::ExecCreateRequest;
 use shim_api::sink::Hello;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::http::ApiError;
@@ -299,5 +300,19 @@ pub async fn resize(
         Ok(_) => Ok(()),
         Err(e) if e.is_not_found() => Err(ApiError::not_found(e.to_string())),
         Err(e) => Err(ApiError::internal(e.to_string())),
+    }
+}
+
+/// Tells a foreign shim of the end of input, once there was one; our own learns it from its sink.
+/// An empty exec id means the container's own process.
+pub async fn close_input(container: &Container, exec: &str, over: CancellationToken) {
+    over.cancelled().await;
+    let request = tasks::CloseIoRequest {
+        container_id: container.id.clone(),
+        exec_id: exec.to_owned(),
+        stdin: true,
+    };
+    if let Err(e) = container.deps().client.tasks().close_io(request).await {
+        tracing::debug!("closing the input of container {}: {}", container.id, e.message());
     }
 }

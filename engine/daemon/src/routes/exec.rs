@@ -98,12 +98,17 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
         stderr: asked.attach_stderr,
         tty,
         keys: parse_keys(&asked.detach_keys).map_err(ApiError::bad_request)?,
+        ..Wants::default()
     };
     Ok(Response::hijack(true, kind, move |hijacked| {
         Box::pin(async move {
             let attached = exec::start(&engine, &exec, tty, size, Some(wants.hello())).await;
             match attached {
                 Ok(Some(attached)) => {
+                    let (own, id, over) = (Arc::clone(&container), exec.id.clone(), wants.input_over.clone());
+                    let foreign = container.row().state.detached_sink && wants.stdin;
+                    let closing = foreign
+                        .then(|| tokio::spawn(async move { exec::close_input(&own, &id, over).await }));
                     let end = attach::copy_until(
                         hijacked,
                         attached,
@@ -112,6 +117,9 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
                         exec.over(),
                     )
                     .await;
+                    if let Some(closing) = closing {
+                        closing.abort();
+                    }
                     if end == End::Detached {
                         container.tell("exec_detach", &[("execID", exec.id.clone())]);
                     }

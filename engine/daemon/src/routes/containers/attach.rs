@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::attach::{self, End, Parked, Wants, parse_keys};
 use crate::engine::Engine;
+use crate::exec;
 use crate::http::{ApiError, Hijacked, Request, Response};
 use crate::lifecycle::Container;
 use crate::logs::{self, Options};
@@ -68,6 +69,7 @@ fn prepare(engine: &Arc<Engine>, request: &Request) -> Result<Plan, ApiError> {
         stderr: query.bool("stderr"),
         tty: row.fixed.tty,
         keys,
+        ..Wants::default()
     };
     let stream = query.bool("stream");
     let parked = (stream && !phase.has_task()).then(|| {
@@ -99,7 +101,13 @@ async fn run(engine: Arc<Engine>, plan: Plan, mut hijacked: Hijacked) {
         let _ = hijacked.writer.shutdown().await;
         return;
     };
+    let (id, over) = (Arc::clone(&container), wants.input_over.clone());
+    let foreign = container.row().state.detached_sink && wants.stdin;
+    let closing = foreign.then(|| tokio::spawn(async move { exec::close_input(&id, "", over).await }));
     let end = attach::copy(hijacked, attached, Arc::new(wants), old).await;
+    if let Some(closing) = closing {
+        closing.abort();
+    }
     if end == End::Detached {
         container.tell("detach", &[]);
     }
