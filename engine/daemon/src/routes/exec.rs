@@ -105,10 +105,12 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
             let attached = exec::start(&engine, &exec, tty, size, Some(wants.hello())).await;
             match attached {
                 Ok(Some(attached)) => {
-                    let (own, id, over) = (Arc::clone(&container), exec.id.clone(), wants.input_over.clone());
+                    let (own, id, over) =
+                        (Arc::clone(&container), exec.id.clone(), wants.input_over.clone());
                     let foreign = container.row().state.detached_sink && wants.stdin;
-                    let closing = foreign
-                        .then(|| tokio::spawn(async move { exec::close_input(&own, &id, over).await }));
+                    let closing = foreign.then(|| {
+                        tokio::spawn(async move { exec::close_input(&own, &id, over).await })
+                    });
                     let end = attach::copy_until(
                         hijacked,
                         attached,

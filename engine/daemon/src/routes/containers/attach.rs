@@ -103,7 +103,8 @@ async fn run(engine: Arc<Engine>, plan: Plan, mut hijacked: Hijacked) {
     };
     let (id, over) = (Arc::clone(&container), wants.input_over.clone());
     let foreign = container.row().state.detached_sink && wants.stdin;
-    let closing = foreign.then(|| tokio::spawn(async move { exec::close_input(&id, "", over).await }));
+    let closing =
+        foreign.then(|| tokio::spawn(async move { exec::close_input(&id, "", over).await }));
     let end = attach::copy(hijacked, attached, Arc::new(wants), old).await;
     if let Some(closing) = closing {
         closing.abort();
