@@ -2,7 +2,6 @@
 //! that is killed.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -41,7 +40,7 @@ fn sink(scratch: &Scratch, fifo: &Path) {
     );
     let fifo = fifo.display().to_string();
     let said = run(&shim, ["sink", "--uri", &uri, "--stdout", &fifo]).unwrap().success().unwrap();
-    assert_eq!(said, "READY\n");
+    assert!(said.starts_with("READY "), "{said}");
 }
 
 fn sink_pids(scratch: &Scratch) -> Vec<String> {
@@ -79,35 +78,4 @@ fn the_log_equals_a_stock_dockerds() {
         assert!(ours == theirs, "record {n}:\n{ours:.200}\n{theirs:.200}");
     }
     assert_eq!(ours.len(), theirs.len());
-}
-
-#[test]
-fn a_killed_detached_sink_loses_nothing_that_it_had_not_read() {
-    lab::require!();
-    let scratch = Scratch::new("log").unwrap();
-    let fifo = scratch.join("fifo");
-    run("mkfifo", [&fifo]).unwrap().success().unwrap();
-    // As ferryd does: one read end that is never read keeps the bytes.
-    let keeper = File::options().read(true).write(true).open(&fifo).unwrap();
-    sink(&scratch, &fifo);
-    let mut out = File::options().write(true).open(&fifo).unwrap();
-    let lines = || fs::read_to_string(scratch.join("log")).unwrap_or_default().lines().count();
-    for round in 0..5 {
-        for n in 0..100 {
-            writeln!(out, "line {}", round * 100 + n).unwrap();
-        }
-        wait_until("lines", Duration::from_secs(10), || lines() == (round + 1) * 100).unwrap();
-        for pid in sink_pids(&scratch) {
-            run("kill", ["-KILL", &pid]).unwrap();
-        }
-        if round < 4 {
-            writeln!(out, "meanwhile").unwrap();
-            wait_until("end", Duration::from_secs(10), || sink_pids(&scratch).is_empty()).unwrap();
-            sink(&scratch, &fifo);
-            wait_until("line", Duration::from_secs(10), || lines() == (round + 1) * 100 + 1)
-                .unwrap();
-            fs::write(scratch.join("log"), "x\n".repeat((round + 1) * 100)).unwrap();
-        }
-    }
-    drop(keeper);
 }

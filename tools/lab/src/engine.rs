@@ -188,6 +188,18 @@ impl Drop for Engine {
             fs::remove_dir(hierarchy.path().join(self.cgroup_parent())).ok();
         }
         fs::remove_dir(Path::new("/sys/fs/cgroup").join(self.cgroup_parent())).ok();
+        if self.netns.is_none() {
+            clean_host_network();
+        }
+    }
+}
+
+/// What a ferryd leaves on the host's network for its next start: the bridge and its
+/// tables. IP forwarding stays as it is: others may need it by now.
+fn clean_host_network() {
+    crate::run("ip", ["link", "del", "ferry0"]).ok();
+    for table in [["inet", "ferry-user"], ["ip", "ferry"], ["ip6", "ferry"]] {
+        crate::run("nft", ["delete", "table"].into_iter().chain(table)).ok();
     }
 }
 

@@ -62,6 +62,8 @@ impl World {
         let up = LinkChange { up: Some(true), ..LinkChange::default() };
         route::set_link(&mut batch, LinkRef::Index(1), &up);
         socket.request(batch).unwrap();
+        // A new namespace may inherit what the host has switched on.
+        fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         Self { networks: None, folder, home }
     }
 
