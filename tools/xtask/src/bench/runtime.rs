@@ -2,7 +2,7 @@
 //! directly, beside the kernel's own price of the same container.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use lab::{Engine, Kind, Scratch, busybox_rootfs, ours, peer};
@@ -18,12 +18,14 @@ const RUNS: usize = 30;
 /// namespace in which the v2 mount is hidden, so all run in one.
 pub fn run() -> Result<()> {
     use_dist_programs()?;
+    hide_unified_cgroups()?;
     let scratch = Scratch::new("bench")?;
     let bundle = scratch.join("bundle");
     busybox_rootfs(&bundle.join("rootfs"))?;
     let spec = spec_of_a_docker_container()?;
     fs::write(bundle.join("config.json"), serde_json::to_vec(&spec)?)?;
     let floor = floor::build(scratch.path())?;
+    let states = states_on_tmpfs(&scratch)?;
     let rootfs = bundle.join("rootfs");
     let mut cases = vec![Case::new(
         "kernel floor",
@@ -37,17 +39,26 @@ pub fn run() -> Result<()> {
     ];
     for (name, program) in runtimes {
         match program {
-            Some(program) => cases.push(case(name, &program, &scratch, &bundle)),
+            Some(program) => cases.push(case(name, &program, &states, &bundle)),
             None => println!("SKIPPED: bench of {name}: not installed"),
         }
     }
     cases.push(Case::new("the program alone", &rootfs.join("bin/true").display().to_string()));
-    hide_unified_cgroups()?;
     compare_both("runtime: run /bin/true, docker's full default spec", RUNS, &cases)
 }
 
-fn case(name: &str, program: &Path, scratch: &Scratch, bundle: &Path) -> Case {
-    let state = scratch.join(&format!("state-{}", name.replace(' ', "-")));
+/// A folder for the runtimes' state in memory, as `/run` is where containers really run;
+/// it goes with the scratch folder.
+fn states_on_tmpfs(scratch: &Scratch) -> Result<PathBuf> {
+    let states = scratch.join("states");
+    fs::create_dir(&states)?;
+    lab::run("mount", ["-t".as_ref(), "tmpfs".as_ref(), "states".as_ref(), states.as_os_str()])?
+        .success()?;
+    Ok(states)
+}
+
+fn case(name: &str, program: &Path, states: &Path, bundle: &Path) -> Case {
+    let state = states.join(name.replace(' ', "-"));
     let id = format!("bench-{}", name.replace(' ', "-"));
     Case::new(
         name,
