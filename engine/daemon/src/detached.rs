@@ -104,29 +104,40 @@ pub fn watch(engine: &Arc<Engine>, container: &Arc<Container>, pid: u32) {
             let Some(container) = container.upgrade().filter(|c| c.running() == Some(pid)) else {
                 return;
             };
-            if let Err(e) = ensure(&engine, &container).await {
-                warn!("{e}");
-                tokio::time::sleep(RETRY).await;
-                continue;
+            match ensure(&engine, &container).await {
+                Ok(true) => {}
+                Ok(false) => return container.set_drained(pid),
+                Err(e) => {
+                    warn!("{e}");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
             }
             let socket = sink::socket(&engine.settings.exec_root, &container.id, "");
+            let weak = Arc::downgrade(&container);
             drop(container);
             if drained(&socket).await {
+                if let Some(container) = weak.upgrade() {
+                    container.set_drained(pid);
+                }
                 return;
             }
         }
     });
 }
 
-/// Makes sure that the sink of a container's process answers.
-pub async fn ensure(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(), String> {
+/// Makes sure that the sink of a container's process answers; false when it has ended in order,
+/// which takes its socket away, and so has told everything.
+pub async fn ensure(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<bool, String> {
     let sink = Sink::of_container(engine, &container.spec()?);
-    if tokio::net::UnixStream::connect(&sink.socket).await.is_ok() {
-        return Ok(());
+    match tokio::net::UnixStream::connect(&sink.socket).await {
+        Ok(_) => return Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(_) => {}
     }
     info!("the sink of container {} is gone: it is started again", container.id);
     let stdio = stdio(&folder(engine, &sink), &sink);
-    spawn(engine, &sink, &stdio).await.map(drop)
+    spawn(engine, &sink, &stdio).await.map(|_| true)
 }
 
 /// Waits for the end of a connection to a sink; whether the sink had nothing more to do.
@@ -147,4 +158,22 @@ pub async fn drained(socket: &Path) -> bool {
             Err(_) => return false,
         }
     }
+}
+
+/// Ends the detached sink of a process that is over, if one is left: without a writer it would
+/// wait for ever. Our own shim's sinks have no FIFOs and end by themselves.
+pub fn end(engine: &Engine, socket: &Path) {
+    let Some(name) = socket.file_name() else { return };
+    let folder = engine.settings.exec_root.join("fifo").join(name);
+    if !folder.exists() {
+        return;
+    }
+    let peer = sys::unix::connect(socket, true).and_then(|s| sys::unix::peer(s.as_fd()));
+    let ended = peer
+        .and_then(|peer| sys::process::pidfd(peer.pid))
+        .and_then(|fd| sys::process::signal_pidfd(fd.as_fd(), crate::signals::SIGTERM as i32));
+    if let Err(e) = ended {
+        tracing::debug!("ending the sink at {}: {e}", socket.display());
+    }
+    let _ = std::fs::remove_dir_all(folder);
 }

@@ -261,9 +261,7 @@ pub async fn clean(engine: &Engine, container: &Container, exec: &Exec) {
     }
     let exec_root = &engine.settings.exec_root;
     let socket = sink::socket(exec_root, &container.id, &exec.id);
-    if let Some(name) = socket.file_name() {
-        let _ = std::fs::remove_dir_all(exec_root.join("fifo").join(name));
-    }
+    crate::detached::end(engine, &socket);
     for path in [socket, sink::exit_record(exec_root, &container.id, &exec.id)] {
         let _ = std::fs::remove_file(path);
     }

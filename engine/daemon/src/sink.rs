@@ -251,9 +251,7 @@ pub async fn admit(container: &Container, socket: &Path) -> io::Result<()> {
 pub fn clean(engine: &Engine, id: &str) {
     let exec_root = &engine.settings.exec_root;
     let socket = socket(exec_root, id, "");
-    if let Some(name) = socket.file_name() {
-        let _ = std::fs::remove_dir_all(exec_root.join("fifo").join(name));
-    }
+    detached::end(engine, &socket);
     for path in [socket, exit_record(exec_root, id, "")] {
         let _ = std::fs::remove_file(path);
     }

@@ -10,7 +10,7 @@ use containerd_api::types::Mount;
 use containerd_rpc::Client;
 use engine_api::StringMap;
 use metastore::{Batch, Class, Store};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -129,6 +129,8 @@ pub struct Container {
     pub(crate) mounts: Mutex<Option<Vec<Mount>>>,
     /// Id and path of the sandbox of the present run.
     sandbox: Mutex<Option<(String, String)>>,
+    /// The process whose detached sink has told all output; 0: none yet.
+    drained: watch::Sender<u32>,
     /// Attachers that wait for the start.
     pub(crate) parked: Mutex<Vec<Parked>>,
     /// Its execs.
@@ -168,6 +170,7 @@ impl Container {
             cancel: Mutex::default(),
             mounts: Mutex::default(),
             sandbox: Mutex::default(),
+            drained: watch::Sender::new(0),
             parked: Mutex::default(),
             execs: Execs::default(),
             deps,
@@ -396,6 +399,18 @@ impl Container {
     /// Id and path of the sandbox of the present run; unknown right after the daemon began.
     pub fn sandbox(&self) -> Option<(String, String)> {
         self.sandbox.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The detached sink of this process has told all output.
+    pub(crate) fn set_drained(&self, pid: u32) {
+        self.drained.send_replace(pid);
+    }
+
+    /// Completes once all output of this process is told by its detached sink.
+    pub(crate) async fn output_drained(&self, pid: u32) {
+        let mut drained = self.drained.subscribe();
+        // The sender lives as long as the container does.
+        let _ = drained.wait_for(|of| *of == pid).await;
     }
 
     /// Keeps what `inspect` shows of the sandbox.

@@ -97,9 +97,7 @@ fn event(engine: &Arc<Engine>, envelope: &Envelope) {
             let code = i64::from(exit.exit_status);
             if container.row().state.detached_sink {
                 // A foreign shim tells nothing about drained output: its sink does.
-                tokio::spawn(exited_when_drained(
-                    Arc::clone(engine),
-                    container,
+                tokio::spawn(exited_when_drained(container,
                     exit.pid,
                     code,
                     at,
@@ -121,19 +119,10 @@ fn event(engine: &Arc<Engine>, envelope: &Envelope) {
 /// How long output may take to drain after an exit.
 const DRAIN: Duration = Duration::from_secs(2);
 
-async fn exited_when_drained(
-    engine: Arc<Engine>,
-    container: Arc<Container>,
-    pid: u32,
-    code: i64,
-    at: i64,
-) {
-    let socket = sink::socket(&engine.settings.exec_root, &container.id, "");
-    // Until the task is deleted, the shim's FIFOs hold what a killed sink did not take.
-    if let Err(e) = crate::detached::ensure(&engine, &container).await {
-        warn!("{e}");
-    }
-    if tokio::time::timeout(DRAIN, crate::detached::drained(&socket)).await.is_err() {
+async fn exited_when_drained(container: Arc<Container>, pid: u32, code: i64, at: i64) {
+    // A sink that was killed is started again meanwhile by its watch: until the task is deleted,
+    // the shim's FIFOs hold what it did not take.
+    if tokio::time::timeout(DRAIN, container.output_drained(pid)).await.is_err() {
         warn!("output of container {} did not drain in time", container.id);
     }
     container.deliver(Input::Exited { pid, code, at, oom: false });
@@ -183,7 +172,7 @@ async fn reconcile(engine: &Arc<Engine>) -> Result<(), RpcError> {
             (None, None) => (UNKNOWN, now(), false),
         };
         if row.state.detached_sink {
-            tokio::spawn(exited_when_drained(Arc::clone(engine), container, pid, code, at));
+            tokio::spawn(exited_when_drained(container, pid, code, at));
         } else {
             container.deliver(Input::Exited { pid, code, at, oom });
         }
