@@ -97,11 +97,7 @@ fn event(engine: &Arc<Engine>, envelope: &Envelope) {
             let code = i64::from(exit.exit_status);
             if container.row().state.detached_sink {
                 // A foreign shim tells nothing about drained output: its sink does.
-                tokio::spawn(exited_when_drained(container,
-                    exit.pid,
-                    code,
-                    at,
-                ));
+                tokio::spawn(exited_when_drained(container, exit.pid, code, at));
             } else {
                 let oom = record(engine, &container, exit.pid).is_some_and(|r| r.oom_killed);
                 container.deliver(Input::Exited { pid: exit.pid, code, at, oom });
