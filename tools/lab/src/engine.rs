@@ -247,9 +247,11 @@ fn daemon_words(
 /// The stock CLI: a statically linked one where the machine has it, since the peers'
 /// dynamic one costs 45 ms more on every command.
 fn stock_cli() -> Option<PathBuf> {
-    let system = Path::new("/usr/bin/docker");
-    let is_static = crate::run("ldd", [system]).is_ok_and(|said| said.code != 0);
-    if system.is_file() && is_static { Some(system.to_owned()) } else { peer("docker") }
+    ["/usr/local/bin/docker", "/usr/bin/docker"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|path| path.is_file() && crate::run("ldd", [path]).is_ok_and(|said| said.code != 0))
+        .or_else(|| peer("docker"))
 }
 
 /// PATH for daemons: ours, then the peers', then the system's.
