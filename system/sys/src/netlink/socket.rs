@@ -125,7 +125,7 @@ impl Socket {
         // Both only make error messages better or shorter; old kernels lack them.
         let _ = set_option(raw, libc::SOL_NETLINK, NETLINK_EXT_ACK, &1i32);
         let _ = set_option(raw, libc::SOL_NETLINK, NETLINK_CAP_ACK, &1i32);
-        let wait = libc::timeval { tv_sec: ANSWER.as_secs() as libc::time_t, tv_usec: 0 };
+        let wait = libc::timeval { tv_sec: ANSWER.as_secs() as _, tv_usec: 0 };
         set_option(raw, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &wait)?;
         // A batch's acknowledgements all queue before the first is read.
         let _ = set_option(raw, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &(1i32 << 22));
