@@ -142,7 +142,7 @@ impl Engine {
 
     /// The stock docker CLI itself, for benches that start it directly.
     pub fn stock_cli_path(&self) -> Result<PathBuf> {
-        stock_cli().context("the docker CLI is not installed")
+        peer("docker").context("the docker CLI is not installed")
     }
 
     /// Runs `ferry` against it.
@@ -246,7 +246,7 @@ fn daemon_words(
 
 /// The stock CLI: a statically linked one where the machine has it, since the peers'
 /// dynamic one costs 45 ms more on every command.
-fn stock_cli() -> Option<PathBuf> {
+pub fn static_cli() -> Option<PathBuf> {
     ["/usr/local/bin/docker", "/usr/bin/docker"]
         .into_iter()
         .map(PathBuf::from)

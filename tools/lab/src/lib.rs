@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use containerd::Containerd;
-pub use engine::{Engine, Kind};
+pub use engine::{Engine, Kind, static_cli};
 pub use image::{busybox_archive, busybox_rootfs};
 pub use netns::Netns;
 pub use process::{Finished, Program, run, wait_until};

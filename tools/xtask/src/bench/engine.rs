@@ -52,7 +52,7 @@ impl Pair {
 
     /// Command lines of (stock, ours) for the same words.
     pub fn lines(&self, words: &str) -> Result<[String; 2]> {
-        let stock = self.stock.stock_cli_path()?;
+        let stock = lab::static_cli().context("no docker CLI")?;
         let ours = ours("ferry").context("ferry is not built")?;
         Ok([
             format!("{} -H {} {words}", stock.display(), self.stock.host()),
