@@ -17,6 +17,8 @@ use tonic::Request;
 #[derive(Default)]
 struct Fake {
     spec: Mutex<Vec<u8>>,
+    /// The runtime by path: the shim's own `$PATH` need not hold it.
+    runc: PathBuf,
     events: Mutex<Vec<(String, Any)>>,
 }
 
@@ -24,7 +26,10 @@ struct Fake {
 impl Host for Fake {
     async fn container(&self, _: &str, _: &str) -> Result<ContainerFacts, TaskError> {
         let spec = self.spec.lock().unwrap().clone();
-        Ok(ContainerFacts { runtime: "io.containerd.runc.v2".into(), options: None, spec })
+        let binary_name = self.runc.to_string_lossy().into_owned();
+        let options = shim_api::runc::Options { binary_name, ..shim_api::runc::Options::default() };
+        let options = Some(shim_api::pack(shim_api::runc::OPTIONS, &options));
+        Ok(ContainerFacts { runtime: "io.containerd.runc.v2".into(), options, spec })
     }
     fn publish(&self, _: &str, topic: &str, _: Option<Timestamp>, event: Any) {
         self.events.lock().unwrap().push((topic.into(), event));
@@ -77,7 +82,7 @@ fn lab(test: &str) -> Option<Lab> {
     for name in ["sh", "sleep", "true", "cat"] {
         std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(name)).unwrap();
     }
-    let host = Arc::new(Fake::default());
+    let host = Arc::new(Fake { runc: find("runc").unwrap(), ..Fake::default() });
     let shims = find("containerd-shim-runc-v2").unwrap();
     let settings = Settings {
         state: folder.path().join("state"),
