@@ -191,7 +191,7 @@ impl<'de> Deserialize<'de> for Reference {
 }
 
 /// Whether `s` is a full image id: 64 hexadecimal digits in lower case.
-pub fn is_identifier(s: &str) -> bool {
+fn is_identifier(s: &str) -> bool {
     s.len() == 64 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
