@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::run::{command, output};
 
 /// What everybody may link.
-const PROTOCOL: [&str; 4] = ["oci", "engine-api", "containerd-api", "shim-api"];
+const PROTOCOL: [&str; 5] = ["oci", "engine-api", "containerd-api", "shim-api", "options"];
 
 /// Each library → the libraries of ours that it may link besides the protocols. Programs
 /// (`bin/`) and tools may link anything.
@@ -18,6 +18,7 @@ const MAY_LINK: &[(&str, &[&str])] = &[
     ("engine-api", &[]),
     ("containerd-api", &[]),
     ("shim-api", &[]),
+    ("options", &[]),
     ("sys", &[]),
     ("cgroup", &["sys"]),
     ("archive", &["sys"]),
