@@ -26,6 +26,7 @@ const MAY_LINK: &[(&str, &[&str])] = &[
     ("shim", &["sys", "cgroup"]),
     ("metastore", &["sys"]),
     ("supervisor", &["metastore", "archive", "sys"]),
+    ("registry-server", &["sys"]),
     ("engine-client", &["sys"]),
     ("containerd-rpc", &[]),
     ("cli", &["engine-client", "sys"]),

@@ -1,0 +1,5 @@
+//! An OCI distribution server on a file system: what `ferry-registry` runs.
+
+pub mod manifest;
+pub mod name;
+pub mod store;
