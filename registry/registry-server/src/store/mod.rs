@@ -33,6 +33,7 @@ use durable::Durable;
 pub use error::StoreError;
 use error::{is_absent, optional};
 use layout::Layout;
+pub(crate) use layout::control_socket;
 pub use manifests::{Condition, Put, Stored};
 pub use referrers::Page;
 use uploads::Uploads;

@@ -9,31 +9,31 @@ use registry_server::name::{Repository, Tag};
 use registry_server::store::{Condition, Options, Put, Store, StoreError};
 
 /// A repository's name.
-pub fn repo(name: &str) -> Repository {
+pub(crate) fn repo(name: &str) -> Repository {
     name.parse().unwrap()
 }
 
 /// A tag.
-pub fn tag(name: &str) -> Tag {
+pub(crate) fn tag(name: &str) -> Tag {
     name.parse().unwrap()
 }
 
 /// A store that goes with its folder.
-pub struct Fixture {
-    pub dir: tempfile::TempDir,
-    pub store: Store,
+pub(crate) struct Fixture {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) store: Store,
 }
 
 impl Fixture {
     /// An empty one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Options::default()).unwrap();
         Self { dir, store }
     }
 
     /// The same after a restart.
-    pub fn reopen(self) -> Self {
+    pub(crate) fn reopen(self) -> Self {
         let Self { dir, store } = self;
         drop(store);
         let store = Store::open(dir.path(), Options::default()).unwrap();
@@ -41,19 +41,19 @@ impl Fixture {
     }
 
     /// Pushes a blob.
-    pub fn blob(&self, name: &str, bytes: &[u8]) -> Digest {
+    pub(crate) fn blob(&self, name: &str, bytes: &[u8]) -> Digest {
         let digest = Digest::sha256(bytes);
         push(&self.store, name, bytes, &digest).unwrap();
         digest
     }
 
     /// Pushes a manifest under tags.
-    pub fn manifest(&self, name: &str, bytes: &[u8], tags: &[&str]) -> Digest {
+    pub(crate) fn manifest(&self, name: &str, bytes: &[u8], tags: &[&str]) -> Digest {
         self.try_manifest(name, bytes, tags, Condition::None).unwrap()
     }
 
     /// The same, which may fail.
-    pub fn try_manifest(
+    pub(crate) fn try_manifest(
         &self,
         name: &str,
         bytes: &[u8],
@@ -70,7 +70,7 @@ impl Fixture {
     }
 
     /// Pushes a whole image: config, one layer, manifest.
-    pub fn image(&self, name: &str, seed: &str, tags: &[&str]) -> Digest {
+    pub(crate) fn image(&self, name: &str, seed: &str, tags: &[&str]) -> Digest {
         let config = self.blob(name, format!("config {seed}").as_bytes());
         let layer = self.blob(name, format!("layer {seed}").as_bytes());
         self.manifest(name, &image(&config, &[layer], None), tags)
@@ -78,7 +78,12 @@ impl Fixture {
 }
 
 /// Pushes a blob in one piece.
-pub fn push(store: &Store, name: &str, bytes: &[u8], digest: &Digest) -> Result<u64, StoreError> {
+pub(crate) fn push(
+    store: &Store,
+    name: &str,
+    bytes: &[u8],
+    digest: &Digest,
+) -> Result<u64, StoreError> {
     let session = store.begin_upload(&repo(name), Algorithm::Sha256)?;
     let mut claim = block_on(session.claim())?;
     claim.append(&[Bytes::copy_from_slice(bytes)])?;
@@ -86,12 +91,12 @@ pub fn push(store: &Store, name: &str, bytes: &[u8], digest: &Digest) -> Result<
 }
 
 /// Waits for a future.
-pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
 /// An image manifest.
-pub fn image(config: &Digest, layers: &[Digest], subject: Option<&Digest>) -> Vec<u8> {
+pub(crate) fn image(config: &Digest, layers: &[Digest], subject: Option<&Digest>) -> Vec<u8> {
     let describe = |media: &str, digest: &Digest| Descriptor::new(media, *digest, 1);
     let layers: Vec<Descriptor> =
         layers.iter().map(|l| describe(media_type::OCI_LAYER, l)).collect();
@@ -107,7 +112,7 @@ pub fn image(config: &Digest, layers: &[Digest], subject: Option<&Digest>) -> Ve
 }
 
 /// An index.
-pub fn index(children: &[Digest]) -> Vec<u8> {
+pub(crate) fn index(children: &[Digest]) -> Vec<u8> {
     let describe = |digest: &Digest| Descriptor::new(media_type::OCI_MANIFEST, *digest, 1);
     let manifests: Vec<Descriptor> = children.iter().map(describe).collect();
     serde_json::to_vec(&serde_json::json!({

@@ -12,6 +12,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use oci::Digest;
+use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
 use crate::name::Repository;
@@ -61,7 +62,7 @@ impl std::fmt::Display for Gone {
 }
 
 /// What a collection did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Manifests that went.
     pub manifests: usize,

@@ -1,0 +1,195 @@
+//! Errors as clients get them: status, code, message and detail, in the specification's form.
+
+use std::io::ErrorKind;
+
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::http::Body;
+use crate::store::StoreError;
+
+/// The codes of the specification, and three that docker-registry adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    BlobUnknown,
+    BlobUploadInvalid,
+    BlobUploadUnknown,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameInvalid,
+    NameUnknown,
+    SizeInvalid,
+    Unauthorized,
+    Unsupported,
+    TooManyRequests,
+    TagInvalid,
+    Unavailable,
+    Unknown,
+}
+
+impl Code {
+    /// Its name, its status unless another fits better, and its message.
+    const fn parts(self) -> (&'static str, StatusCode, &'static str) {
+        const BAD: StatusCode = StatusCode::BAD_REQUEST;
+        const ABSENT: StatusCode = StatusCode::NOT_FOUND;
+        match self {
+            Self::BlobUnknown => ("BLOB_UNKNOWN", ABSENT, "blob unknown to registry"),
+            Self::BlobUploadInvalid => ("BLOB_UPLOAD_INVALID", BAD, "blob upload invalid"),
+            Self::BlobUploadUnknown => {
+                ("BLOB_UPLOAD_UNKNOWN", ABSENT, "blob upload unknown to registry")
+            }
+            Self::DigestInvalid => {
+                ("DIGEST_INVALID", BAD, "provided digest did not match uploaded content")
+            }
+            Self::ManifestBlobUnknown => ("MANIFEST_BLOB_UNKNOWN", BAD, "blob unknown to registry"),
+            Self::ManifestInvalid => ("MANIFEST_INVALID", BAD, "manifest invalid"),
+            Self::ManifestUnknown => ("MANIFEST_UNKNOWN", ABSENT, "manifest unknown"),
+            Self::NameInvalid => ("NAME_INVALID", BAD, "invalid repository name"),
+            Self::NameUnknown => ("NAME_UNKNOWN", ABSENT, "repository name not known to registry"),
+            Self::SizeInvalid => {
+                ("SIZE_INVALID", BAD, "provided length did not match content length")
+            }
+            Self::Unauthorized => {
+                ("UNAUTHORIZED", StatusCode::UNAUTHORIZED, "authentication required")
+            }
+            Self::Unsupported => {
+                ("UNSUPPORTED", StatusCode::METHOD_NOT_ALLOWED, "The operation is unsupported.")
+            }
+            Self::TooManyRequests => {
+                ("TOOMANYREQUESTS", StatusCode::TOO_MANY_REQUESTS, "too many requests")
+            }
+            Self::TagInvalid => ("TAG_INVALID", BAD, "manifest tag did not match URI"),
+            Self::Unavailable => {
+                ("UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, "service unavailable")
+            }
+            Self::Unknown => ("UNKNOWN", StatusCode::INTERNAL_SERVER_ERROR, "unknown error"),
+        }
+    }
+}
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub(crate) struct ApiError(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    status: StatusCode,
+    errors: Vec<Value>,
+    headers: HeaderMap,
+}
+
+impl ApiError {
+    pub(crate) fn new(code: Code) -> Self {
+        let (_, status, _) = code.parts();
+        Self(Box::new(Parts { status, errors: Vec::new(), headers: HeaderMap::new() }))
+            .and(code, &Value::Null)
+    }
+
+    /// The same with something about the object.
+    pub(crate) fn with(code: Code, detail: impl Into<Value>) -> Self {
+        let (_, status, _) = code.parts();
+        Self(Box::new(Parts { status, errors: Vec::new(), headers: HeaderMap::new() }))
+            .and(code, &detail.into())
+    }
+
+    /// One more error in the same answer.
+    fn and(mut self, code: Code, detail: &Value) -> Self {
+        let (name, _, message) = code.parts();
+        let mut error = json!({"code": name, "message": message});
+        if !detail.is_null() {
+            error["detail"] = detail.clone();
+        }
+        self.0.errors.push(error);
+        self
+    }
+
+    pub(crate) fn status(mut self, status: StatusCode) -> Self {
+        self.0.status = status;
+        self
+    }
+
+    /// Replaces the message of the (only) error.
+    pub(crate) fn message(mut self, message: &str) -> Self {
+        for error in &mut self.0.errors {
+            error["message"] = message.into();
+        }
+        self
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.append(name, value);
+        self
+    }
+
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let Parts { status, errors, headers } = *self.0;
+        let body = json!({ "errors": errors }).to_string();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        let json = HeaderValue::from_static("application/json; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+}
+
+impl From<Code> for ApiError {
+    fn from(code: Code) -> Self {
+        Self::new(code)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::NameUnknown(name) => {
+                Self::with(Code::NameUnknown, json!({"name": name.as_str()}))
+            }
+            StoreError::BlobUnknown(digest) => Self::with(Code::BlobUnknown, digest.to_string()),
+            StoreError::ManifestBlobsUnknown(missing) => {
+                let (_, status, _) = Code::ManifestBlobUnknown.parts();
+                let none =
+                    Self(Box::new(Parts { status, errors: vec![], headers: HeaderMap::new() }));
+                missing.iter().fold(none, |all, digest| {
+                    all.and(Code::ManifestBlobUnknown, &digest.to_string().into())
+                })
+            }
+            StoreError::ManifestUnknown(which) => {
+                Self::with(Code::ManifestUnknown, format!("unknown manifest {which}"))
+            }
+            StoreError::UploadUnknown(_) => Self::new(Code::BlobUploadUnknown),
+            StoreError::TooManyUploads(_) => {
+                Self::with(Code::TooManyRequests, error.to_string()).retry_after(60)
+            }
+            StoreError::OutOfOrder { .. } => Self::with(Code::BlobUploadInvalid, error.to_string())
+                .status(StatusCode::RANGE_NOT_SATISFIABLE),
+            StoreError::WrongDigest { .. } => Self::with(Code::DigestInvalid, error.to_string()),
+            StoreError::Precondition(_) => Self::with(Code::ManifestInvalid, error.to_string())
+                .status(StatusCode::PRECONDITION_FAILED),
+            StoreError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => {
+                tracing::error!("{error}");
+                Self::new(Code::Unavailable)
+                    .status(StatusCode::INSUFFICIENT_STORAGE)
+                    .message("no space left on the registry's disk")
+            }
+            StoreError::InUse { .. }
+            | StoreError::Collecting
+            | StoreError::Damaged(_)
+            | StoreError::Io { .. } => {
+                // The answer tells the client nothing about paths: the log does.
+                tracing::error!("{error}");
+                Self::new(Code::Unknown)
+            }
+        }
+    }
+}
+
+impl ApiError {
+    /// Says when to come again.
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
+        self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+}
