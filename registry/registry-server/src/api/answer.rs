@@ -11,15 +11,17 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use serde_json::Value;
+use serde::Serialize;
 
 use super::Registry;
 use crate::access_log::Line;
 use crate::http::Body;
 
 /// A JSON document.
-pub(super) fn json(value: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(value.to_string()));
+pub(super) fn json(document: &impl Serialize) -> Response<Body> {
+    // None of ours has a key that is no text.
+    let bytes = serde_json::to_vec(document).unwrap_or_default();
+    let mut response = Response::new(Body::from(bytes));
     let json = HeaderValue::from_static("application/json; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
@@ -119,7 +121,8 @@ impl Ending {
         let (mut head, body) = response.into_parts();
         self.status = head.status;
         let length = body.size_hint().exact();
-        if let Some(length) = length.filter(|_| head.status != StatusCode::NO_CONTENT) {
+        let bare = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if let Some(length) = length.filter(|_| !bare) {
             head.headers.entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
         }
         let body = if self.method == Method::HEAD { Body::empty() } else { body };

@@ -4,8 +4,10 @@ use std::io::ErrorKind;
 
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::answer;
 use crate::http::Body;
 use crate::store::StoreError;
 
@@ -77,33 +79,40 @@ pub(crate) struct ApiError(Box<Parts>);
 #[derive(Debug)]
 struct Parts {
     status: StatusCode,
-    errors: Vec<Value>,
+    errors: Vec<Entry>,
     headers: HeaderMap,
+}
+
+#[derive(Serialize)]
+struct Errors {
+    errors: Vec<Entry>,
+}
+
+/// One error, in the order in which docker-registry writes it.
+#[derive(Debug, Serialize)]
+struct Entry {
+    code: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    detail: Value,
 }
 
 impl ApiError {
     pub(crate) fn new(code: Code) -> Self {
-        let (_, status, _) = code.parts();
-        Self(Box::new(Parts { status, errors: Vec::new(), headers: HeaderMap::new() }))
-            .and(code, &Value::Null)
+        Self::with(code, Value::Null)
     }
 
     /// The same with something about the object.
     pub(crate) fn with(code: Code, detail: impl Into<Value>) -> Self {
-        let (_, status, _) = code.parts();
-        Self(Box::new(Parts { status, errors: Vec::new(), headers: HeaderMap::new() }))
-            .and(code, &detail.into())
+        Self::all(code, [detail.into()])
     }
 
-    /// One more error in the same answer.
-    fn and(mut self, code: Code, detail: &Value) -> Self {
-        let (name, _, message) = code.parts();
-        let mut error = json!({"code": name, "message": message});
-        if !detail.is_null() {
-            error["detail"] = detail.clone();
-        }
-        self.0.errors.push(error);
-        self
+    /// Several errors of a kind.
+    fn all(code: Code, details: impl IntoIterator<Item = Value>) -> Self {
+        let (code, status, message) = code.parts();
+        let entry = |detail| Entry { code, message: message.to_owned(), detail };
+        let errors = details.into_iter().map(entry).collect();
+        Self(Box::new(Parts { status, errors, headers: HeaderMap::new() }))
     }
 
     pub(crate) fn status(mut self, status: StatusCode) -> Self {
@@ -114,7 +123,7 @@ impl ApiError {
     /// Replaces the message of the (only) error.
     pub(crate) fn message(mut self, message: &str) -> Self {
         for error in &mut self.0.errors {
-            error["message"] = message.into();
+            message.clone_into(&mut error.message);
         }
         self
     }
@@ -126,12 +135,9 @@ impl ApiError {
 
     pub(crate) fn into_response(self) -> Response<Body> {
         let Parts { status, errors, headers } = *self.0;
-        let body = json!({ "errors": errors }).to_string();
-        let mut response = Response::new(Body::from(body));
+        let mut response = answer::json(&Errors { errors });
         *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        let json = HeaderValue::from_static("application/json; charset=utf-8");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response.headers_mut().extend(headers);
         response
     }
 }
@@ -150,12 +156,8 @@ impl From<StoreError> for ApiError {
             }
             StoreError::BlobUnknown(digest) => Self::with(Code::BlobUnknown, digest.to_string()),
             StoreError::ManifestBlobsUnknown(missing) => {
-                let (_, status, _) = Code::ManifestBlobUnknown.parts();
-                let none =
-                    Self(Box::new(Parts { status, errors: vec![], headers: HeaderMap::new() }));
-                missing.iter().fold(none, |all, digest| {
-                    all.and(Code::ManifestBlobUnknown, &digest.to_string().into())
-                })
+                let details = missing.iter().map(|digest| digest.to_string().into());
+                Self::all(Code::ManifestBlobUnknown, details)
             }
             StoreError::ManifestUnknown(which) => {
                 Self::with(Code::ManifestUnknown, format!("unknown manifest {which}"))

@@ -1,7 +1,9 @@
 //! Lists, in pages: tags, repositories, referrers.
 
+use std::collections::BTreeMap;
+
 use http::{StatusCode, header};
-use oci::{Digest, media_type};
+use oci::{Digest, Index, media_type};
 use serde_json::json;
 
 use super::{Answer, ApiError, Call, Code, Registry, answer};
@@ -57,9 +59,15 @@ impl Registry {
                 store.referrers(&name, &subject, filter.as_deref(), last.as_ref())
             })
             .await?;
-        let mut response = answer::json(&json!({
-            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": page.entries,
-        }));
+        let mut response = answer::json(&Index {
+            schema_version: 2,
+            media_type: media_type::OCI_INDEX.into(),
+            artifact_type: None,
+            manifests: page.entries,
+            subject: None,
+            annotations: BTreeMap::new(),
+            other: serde_json::Map::new(),
+        });
         let headers = response.headers_mut();
         answer::set(headers, header::CONTENT_TYPE, media_type::OCI_INDEX);
         if wanted.is_some() {

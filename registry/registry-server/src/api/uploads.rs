@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header};
 use oci::{Algorithm, Digest};
 
 use super::{Answer, ApiError, Call, Code, Registry, answer, blobs, route};
@@ -152,5 +152,4 @@ fn describe(headers: &mut HeaderMap, session: &Session, name: &Repository, size:
     answer::set(headers, header::LOCATION, &format!("/v2/{name}/blobs/uploads/{uuid}"));
     answer::set(headers, header::RANGE, &format!("0-{}", size.saturating_sub(1)));
     answer::set(headers, "Docker-Upload-UUID", uuid);
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
 }

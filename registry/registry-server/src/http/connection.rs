@@ -79,7 +79,8 @@ pub(crate) async fn serve_connection<H, R>(
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle)
             .max_buf_size(BUFFER)
-            .max_headers(MAX_HEADERS);
+            .max_headers(MAX_HEADERS)
+            .title_case_headers(true);
         let mut connection = pin!(builder.serve_connection(io, service));
         tokio::select! {
             ended = connection.as_mut() => ended,
