@@ -146,10 +146,9 @@ fn pushes_beside_a_running_collection_lose_nothing() {
                 })
             })
             .collect();
-        for pusher in pushers {
-            pusher.join().unwrap();
-        }
+        let pushed: Vec<_> = pushers.into_iter().map(|pusher| pusher.join()).collect();
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        pushed.into_iter().for_each(Result::unwrap);
     });
     for n in 0..3 {
         assert_whole(&f, &format!("r{n}"));

@@ -8,6 +8,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::{ApiError, Call, Code, Registry};
 use crate::store::{Claim, StoreError};
@@ -29,15 +30,10 @@ impl Registry {
         let mut writer = Writer::Idle(claim);
         let ended = loop {
             // Reading goes on while the last batch is written.
-            match tokio::select! {
-                batch = next_batch(&mut body) => batch,
-                () = taken.cancelled() => Batch { parts: Vec::new(), ended: Some(Err(taken_over())) },
-            } {
-                Batch { parts, ended: None } => writer = writer.idle().await?.write(parts),
-                Batch { parts, ended: Some(ended) } => {
-                    writer = writer.idle().await?.write(parts);
-                    break ended;
-                }
+            let Batch { parts, ended } = next_batch(&mut body, &taken).await;
+            writer = writer.idle().await?.write(parts);
+            if let Some(ended) = ended {
+                break ended;
             }
         };
         let Writer::Idle(claim) = writer.idle().await? else { return Err(Code::Unknown.into()) };
@@ -58,10 +54,14 @@ struct Batch {
     ended: Option<Result<(), ApiError>>,
 }
 
-async fn next_batch(body: &mut Incoming) -> Batch {
+async fn next_batch(body: &mut Incoming, taken: &CancellationToken) -> Batch {
     let (mut parts, mut size) = (Vec::new(), 0);
     while size < BATCH {
-        let ended = match tokio::time::timeout(SILENCE, body.frame()).await {
+        let frame = tokio::time::timeout(SILENCE, body.frame());
+        let Some(frame) = taken.run_until_cancelled(frame).await else {
+            return Batch { parts, ended: Some(Err(taken_over())) };
+        };
+        let ended = match frame {
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
                     size += data.len();

@@ -48,8 +48,9 @@ impl Registry {
 
     /// GET: how far the upload is.
     pub(super) async fn upload_status(&self, name: Repository, uuid: String) -> Answer {
-        let (session, claim) = self.claim(&name, &uuid).await?;
-        Ok(progress(StatusCode::NO_CONTENT, &session, &name, claim.size()))
+        let session = self.store.upload(&name, &uuid)?;
+        let size = session.size().await?;
+        Ok(progress(StatusCode::NO_CONTENT, &session, &name, size))
     }
 
     /// PATCH: more of it.

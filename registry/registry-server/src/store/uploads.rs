@@ -25,6 +25,8 @@ use crate::name::{Repository, is_uuid, random_uuid};
 const WRITEBACK: u64 = 8 << 20;
 /// Buffer for hashing a file again.
 const REHASH: usize = 256 << 10;
+/// How long a writer may still take to end by itself.
+const MOMENT: Duration = Duration::from_secs(2);
 /// The boot in which uploads began.
 const BOOT: &str = "boot";
 
@@ -53,6 +55,8 @@ pub struct Session {
     folder: PathBuf,
     // Seconds since the epoch.
     touched: AtomicU64,
+    // Bytes so far, as far as can be told while somebody writes.
+    written: AtomicU64,
     progress: Arc<tokio::sync::Mutex<Progress>>,
     // Tells whoever writes now that somebody else wants to.
     current: Mutex<CancellationToken>,
@@ -91,6 +95,7 @@ impl Session {
             repository,
             folder,
             touched: AtomicU64::new(now()),
+            written: AtomicU64::new(progress.size),
             progress: Arc::new(tokio::sync::Mutex::new(progress)),
             current: Mutex::default(),
         }
@@ -101,24 +106,43 @@ impl Session {
         &self.uuid
     }
 
-    /// Waits for the right to write. Who has it is asked to stop: a client that comes again has
-    /// lost its earlier connection, whether or not that shows here.
+    /// How many bytes are there, for who does not want to write. Whoever writes is given a moment
+    /// to end first: a client asks after it lost its connection.
+    ///
+    /// # Errors
+    /// [`StoreError::UploadUnknown`] when the upload ended meanwhile.
+    pub async fn size(&self) -> Result<u64, StoreError> {
+        match tokio::time::timeout(MOMENT, self.progress.lock()).await {
+            Ok(progress) if progress.ended => Err(StoreError::UploadUnknown(self.uuid.clone())),
+            Ok(progress) => Ok(progress.size),
+            Err(_) => Ok(self.written.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Waits for the right to write. Who does not end in a moment is asked to stop: a client that
+    /// comes again has lost its earlier connection, whether or not that shows here.
     ///
     /// # Errors
     /// [`StoreError::UploadUnknown`] when the upload ended meanwhile.
     pub async fn claim(self: &Arc<Self>) -> Result<Claim, StoreError> {
-        let taken = CancellationToken::new();
-        let earlier = {
-            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *current, taken.clone())
+        let lock = || Arc::clone(&self.progress).lock_owned();
+        let progress = if let Ok(progress) = tokio::time::timeout(MOMENT, lock()).await {
+            progress
+        } else {
+            self.current().cancel();
+            lock().await
         };
-        earlier.cancel();
-        let progress = Arc::clone(&self.progress).lock_owned().await;
+        let taken = CancellationToken::new();
+        *self.current() = taken.clone();
         if progress.ended {
             return Err(StoreError::UploadUnknown(self.uuid.clone()));
         }
         self.touched.store(now(), Ordering::Relaxed);
         Ok(Claim { session: Arc::clone(self), progress, file: None, taken })
+    }
+
+    fn current(&self) -> MutexGuard<'_, CancellationToken> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn data(&self) -> PathBuf {
@@ -177,6 +201,7 @@ impl Claim {
                 progress.flushed = progress.size;
             }
         }
+        self.session.written.store(self.progress.size, Ordering::Relaxed);
         self.session.touched.store(now(), Ordering::Relaxed);
         self.file = Some(file);
         Ok(())

@@ -1,0 +1,183 @@
+//! A registry under test: Debian's docker-registry or our ferry-registry, on a port of its own on
+//! loopback.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::http::{Reply, http};
+use crate::process::{Program, wait_until};
+use crate::{Scratch, ours};
+
+/// Which registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegistryKind {
+    /// Debian's docker-registry.
+    Docker,
+    /// Our ferry-registry.
+    Ferry,
+}
+
+/// Where Debian's docker-registry is, if it is installed.
+pub fn docker_registry() -> Option<PathBuf> {
+    let path = PathBuf::from("/usr/bin/docker-registry");
+    path.is_file().then_some(path)
+}
+
+/// A running registry; it ends with this value.
+pub struct Registry {
+    kind: RegistryKind,
+    program: Running,
+    words: Vec<String>,
+    address: SocketAddr,
+    scratch: Scratch,
+}
+
+/// A program that is killed with this value.
+struct Running(Program);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
+impl Registry {
+    /// Starts one on a fresh root. `extra` are flags of ferry-registry, or lines of
+    /// docker-registry's configuration; `%` in them is the folder of the registry.
+    pub fn start(kind: RegistryKind, extra: &[&str]) -> Result<Registry> {
+        Registry::start_in(kind, extra, Scratch::new("registry")?)
+    }
+
+    /// Starts one on what is below `scratch` already.
+    pub fn start_in(kind: RegistryKind, extra: &[&str], scratch: Scratch) -> Result<Registry> {
+        let folder = scratch.path().display().to_string();
+        let extra: Vec<String> = extra.iter().map(|text| text.replace('%', &folder)).collect();
+        let words = match kind {
+            RegistryKind::Ferry => {
+                let program = ours("ferry-registry").context("ferry-registry is not built")?;
+                let root = scratch.join("root").display().to_string();
+                let mut words = vec![program.display().to_string(), "serve".into()];
+                words.extend(["--root".into(), root, "--listen=127.0.0.1:0".into()]);
+                words.push("--access-log=".into());
+                words.extend(extra);
+                words
+            }
+            RegistryKind::Docker => {
+                let program = docker_registry().context("docker-registry is not installed")?;
+                let config = scratch.join("config.yml");
+                fs::write(&config, docker_configuration(scratch.path(), &extra))?;
+                [program.display().to_string(), "serve".into(), config.display().to_string()].into()
+            }
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let log = scratch.join("log");
+        let program = Running(Program::start(&words, "/usr/bin:/bin", &log)?);
+        let mut registry = Registry { kind, program, words, address, scratch };
+        registry.wait_ready()?;
+        Ok(registry)
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let (log, program) = (self.scratch.join("log"), &mut self.program.0);
+        let mut found = None;
+        wait_until("the registry's port", Duration::from_secs(60), || {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            found = text.lines().rev().find_map(listening);
+            found.is_some() || !program.running()
+        })?;
+        self.address = found.with_context(|| format!("the registry ended:\n{}", self.log()))?;
+        Ok(())
+    }
+
+    /// Which registry this is.
+    pub fn kind(&self) -> RegistryKind {
+        self.kind
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.program.0.pid()
+    }
+
+    /// Its folder: `root` is the store, `log` the output.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// The root of its store.
+    pub fn root(&self) -> PathBuf {
+        self.scratch.join("root")
+    }
+
+    /// What it printed so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.scratch.join("log")).unwrap_or_default()
+    }
+
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
+        self.program.0.kill();
+    }
+
+    /// Asks it to end, and waits.
+    pub fn stop(&mut self) {
+        self.program.0.stop(Duration::from_secs(20));
+    }
+
+    /// Starts it again on the same root.
+    pub fn restart(&mut self) -> Result<()> {
+        self.program.0.kill();
+        // The port of the next one is read from its own log.
+        fs::write(self.scratch.join("log"), "")?;
+        let started = Program::start(&self.words, "/usr/bin:/bin", &self.scratch.join("log"))?;
+        self.program = Running(started);
+        self.wait_ready()
+    }
+
+    /// Ends it and keeps its folder, for another program.
+    pub fn into_scratch(mut self) -> Scratch {
+        self.stop();
+        let Registry { scratch, .. } = self;
+        fs::write(scratch.join("log"), "").ok();
+        scratch
+    }
+
+    /// Sends a request.
+    pub fn send(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Reply> {
+        http(self.address, method, target, headers, body)
+    }
+}
+
+/// The address in a line of a log that says where a registry listens.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let rest = line.split("listening on ").nth(1).or_else(|| {
+        line.contains(" listening ").then(|| line.split("address=").nth(1)).flatten()
+    })?;
+    let end = rest.find([' ', '"', ',']).unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+fn docker_configuration(scratch: &Path, extra: &[String]) -> String {
+    let root = scratch.join("root").display().to_string();
+    format!(
+        "version: 0.1\nlog: {{accesslog: {{disabled: true}}}}\nstorage:\n  \
+         filesystem: {{rootdirectory: {root}}}\n  delete: {{enabled: true}}\n\
+         http: {{addr: \"127.0.0.1:0\"}}\n{}\n",
+        extra.join("\n")
+    )
+}
