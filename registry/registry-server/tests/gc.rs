@@ -146,7 +146,7 @@ fn pushes_beside_a_running_collection_lose_nothing() {
                 })
             })
             .collect();
-        let pushed: Vec<_> = pushers.into_iter().map(|pusher| pusher.join()).collect();
+        let pushed: Vec<_> = pushers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         pushed.into_iter().for_each(Result::unwrap);
     });
