@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::http::{Reply, http};
 use crate::process::{Program, wait_until};
-use crate::{Scratch, ours};
+use crate::{Netns, Scratch, ours, peer};
 
 /// Which registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub enum RegistryKind {
 
 /// Where Debian's docker-registry is, if it is installed.
 pub fn docker_registry() -> Option<PathBuf> {
-    let path = PathBuf::from("/usr/bin/docker-registry");
-    path.is_file().then_some(path)
+    let installed = PathBuf::from("/usr/bin/docker-registry");
+    peer("docker-registry").or_else(|| installed.is_file().then_some(installed))
 }
 
 /// A running registry; it ends with this value.
@@ -54,6 +54,26 @@ impl Registry {
 
     /// Starts one on what is below `scratch` already.
     pub fn start_in(kind: RegistryKind, extra: &[&str], scratch: Scratch) -> Result<Registry> {
+        Registry::start_after(Vec::new(), kind, extra, scratch)
+    }
+
+    /// Starts one that only programs in the same network namespace reach.
+    pub fn start_inside(netns: &Netns, kind: RegistryKind) -> Result<Registry> {
+        Registry::start_after(netns.enter(), kind, &[], Scratch::new("registry")?)
+    }
+
+    /// Starts ferry-registry below another program, which `before` names with its arguments.
+    pub fn start_below(before: &[&str], extra: &[&str], scratch: Scratch) -> Result<Registry> {
+        let before = before.iter().map(|word| (*word).to_owned()).collect();
+        Registry::start_after(before, RegistryKind::Ferry, extra, scratch)
+    }
+
+    fn start_after(
+        before: Vec<String>,
+        kind: RegistryKind,
+        extra: &[&str],
+        scratch: Scratch,
+    ) -> Result<Registry> {
         let folder = scratch.path().display().to_string();
         let extra: Vec<String> = extra.iter().map(|text| text.replace('%', &folder)).collect();
         let words = match kind {
@@ -73,6 +93,7 @@ impl Registry {
                 [program.display().to_string(), "serve".into(), config.display().to_string()].into()
             }
         };
+        let words = [before, words].concat();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let log = scratch.join("log");
         let program = Running(Program::start(&words, "/usr/bin:/bin", &log)?);

@@ -17,6 +17,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("nft", "nftables"),
+    ("htpasswd", "apache2-utils"),
+    ("openssl", "openssl"),
     ("patchelf", "patchelf"),
     ("pgrep", "procps"),
     ("ping", "iputils-ping"),
