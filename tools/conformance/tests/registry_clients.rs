@@ -160,9 +160,8 @@ fn podman_pushes_and_pulls_single_images_and_lists() {
         assert_eq!(assert_whole(&registry), 3);
         let ids = podman(&["images", "-q", "--no-trunc", "busybox"]);
         podman(&["rmi", "-f", ids.trim()]);
-        let pulled = ["oci", "list", "v2s2"].map(|tag| {
-            podman(&["pull", "-q", "--tls-verify=false", &format!("{name}:{tag}")])
-        });
+        let pulled = ["oci", "list", "v2s2"]
+            .map(|tag| podman(&["pull", "-q", "--tls-verify=false", &format!("{name}:{tag}")]));
         // The list is of the OCI image; the other one has a configuration of its own.
         assert_eq!(pulled[0], pulled[1]);
         assert_ne!(pulled[0], pulled[2]);

@@ -36,12 +36,58 @@ pub struct Registry {
     scratch: Scratch,
 }
 
-/// A program that is killed with this value.
-struct Running(Program);
+/// A program that is killed with this value, and so is whatever it started.
+struct Running {
+    program: Program,
+    // Its number may be somebody else's by now.
+    is_over: bool,
+}
+
+impl Running {
+    fn start(words: &[String], log: &Path) -> Result<Running> {
+        Ok(Running { program: Program::start(words, "/usr/bin:/bin", log)?, is_over: false })
+    }
+
+    fn signal(&self, signal: &str) -> bool {
+        let group = format!("-{}", self.program.pid());
+        crate::run("kill", [signal, "--", &group]).is_ok_and(|done| done.code == 0)
+    }
+
+    fn kill(&mut self) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.signal("-KILL");
+            self.program.kill();
+        }
+    }
+
+    fn stop(&mut self) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        self.signal("-TERM");
+        // Below another program the registry may end after it, so that one is reaped last.
+        let ended = || !registry_runs(self.program.pid());
+        wait_until("the registry's end", Duration::from_secs(20), ended).ok();
+        self.signal("-KILL");
+        self.program.kill();
+    }
+}
+
+/// Whether anything but zombies is in a process group.
+fn registry_runs(group: u32) -> bool {
+    let group = group.to_string();
+    crate::run("ps", ["-o", "pgid=,stat=", "-e"]).is_ok_and(|listed| {
+        listed.stdout.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(group.as_str())
+                && words.next().is_some_and(|s| !s.starts_with('Z'))
+        })
+    })
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.kill();
+        self.kill();
     }
 }
 
@@ -96,14 +142,14 @@ impl Registry {
         let words = [before, words].concat();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let log = scratch.join("log");
-        let program = Running(Program::start(&words, "/usr/bin:/bin", &log)?);
+        let program = Running::start(&words, &log)?;
         let mut registry = Registry { kind, program, words, address, scratch };
         registry.wait_ready()?;
         Ok(registry)
     }
 
     fn wait_ready(&mut self) -> Result<()> {
-        let (log, program) = (self.scratch.join("log"), &mut self.program.0);
+        let (log, program) = (self.scratch.join("log"), &mut self.program.program);
         let mut found = None;
         wait_until("the registry's port", Duration::from_secs(60), || {
             let text = fs::read_to_string(&log).unwrap_or_default();
@@ -126,7 +172,7 @@ impl Registry {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.program.0.pid()
+        self.program.program.pid()
     }
 
     /// Its folder: `root` is the store, `log` the output.
@@ -146,21 +192,20 @@ impl Registry {
 
     /// Kills it without warning.
     pub fn kill(&mut self) {
-        self.program.0.kill();
+        self.program.kill();
     }
 
     /// Asks it to end, and waits.
     pub fn stop(&mut self) {
-        self.program.0.stop(Duration::from_secs(20));
+        self.program.stop();
     }
 
     /// Starts it again on the same root.
     pub fn restart(&mut self) -> Result<()> {
-        self.program.0.kill();
+        self.program.kill();
         // The port of the next one is read from its own log.
         fs::write(self.scratch.join("log"), "")?;
-        let started = Program::start(&self.words, "/usr/bin:/bin", &self.scratch.join("log"))?;
-        self.program = Running(started);
+        self.program = Running::start(&self.words, &self.scratch.join("log"))?;
         self.wait_ready()
     }
 

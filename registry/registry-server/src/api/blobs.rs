@@ -43,7 +43,7 @@ impl Registry {
         };
         *response.body_mut() = match end - first {
             0 => Body::empty(),
-            _ => Body::File(Box::new(FileBody::new(blob.file, first, end))),
+            _ => Body::File(Box::new(FileBody::new(blob.file, first, end, call.files.clone()))),
         };
         Ok(response)
     }

@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 
 use crate::access_log::AccessLog;
 use crate::auth::{Action, Auth, Need};
-use crate::http::{Body, Query};
+use crate::http::{Body, Files, Query};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 use answer::Ending;
@@ -43,6 +43,8 @@ struct Call {
     method: Method,
     headers: HeaderMap,
     query: Query,
+    /// Where the connection can send from files.
+    files: Option<Files>,
     body: Incoming,
 }
 
@@ -94,7 +96,8 @@ impl Registry {
         let needs = needs(&head.method, &route, &query)?;
         ending.user(self.auth.check(&head.headers, &needs).await?);
         self.allows(&head.method, &route)?;
-        let call = Call { method: head.method, headers: head.headers, query, body };
+        let files = head.extensions.get::<Files>().cloned();
+        let call = Call { method: head.method, headers: head.headers, query, files, body };
         self.dispatch(route, call).await
     }
 

@@ -1,5 +1,6 @@
-//! Bodies of answers. A file goes out in large pieces that are read, as far as the page cache
-//! has them, on the spot, and from the disk on a thread that may wait.
+//! Bodies of answers. A file goes out in large pieces: by the kernel alone where the connection is
+//! plain; else they are read, on the spot as far as the page cache has them, from the disk on a
+//! thread that may wait.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -11,6 +12,8 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::task::JoinHandle;
+
+use super::files::{self, Files};
 
 /// Bytes per piece: what the second-level cache of a core holds.
 const PIECE: usize = 256 << 10;
@@ -106,24 +109,40 @@ impl Drop for Piece {
     }
 }
 
-type FromDisk = JoinHandle<(Vec<u8>, io::Result<usize>)>;
+/// What a thread that may wait does for a body.
+enum Waiting {
+    /// It reads a piece into a buffer.
+    Read(JoinHandle<(Vec<u8>, io::Result<usize>)>),
+    /// It brings a piece into memory.
+    Fetch(JoinHandle<io::Result<()>>),
+}
 
 /// A part of a file as a body.
 pub(crate) struct FileBody {
     file: Arc<File>,
     offset: u64,
     end: u64,
+    // Where the kernel can be asked to send it.
+    files: Option<Files>,
+    // Up to here it is in memory.
+    fetched: u64,
     pool: Pool,
-    reading: Option<FromDisk>,
+    waiting: Option<Waiting>,
 }
 
 impl FileBody {
-    /// The bytes of `file` from `offset` to before `end`, which are there.
-    pub(crate) fn new(file: File, offset: u64, end: u64) -> Self {
+    /// The bytes of `file` from `offset` to before `end`, which are there. `files` is there when
+    /// the connection can send from files.
+    pub(crate) fn new(file: File, offset: u64, end: u64, files: Option<Files>) -> Self {
         // Only advice: the kernel reads further ahead.
         let whole = std::num::NonZeroU64::new(end - offset);
         rustix::fs::fadvise(&file, offset, whole, rustix::fs::Advice::Sequential).ok();
-        Self { file: Arc::new(file), offset, end, pool: Pool::default(), reading: None }
+        let (file, pool) = (Arc::new(file), Pool::default());
+        Self { file, offset, end, files, fetched: 0, pool, waiting: None }
+    }
+
+    fn next_length(&self, most: usize) -> usize {
+        usize::try_from(self.end - self.offset).unwrap_or(usize::MAX).min(most)
     }
 
     fn buffer(&self, length: usize) -> Vec<u8> {
@@ -144,10 +163,10 @@ impl FileBody {
         Ok(Bytes::from_owner(Piece { buffer, length, pool: Arc::clone(&self.pool) }))
     }
 
+    /// The next piece by way of a buffer.
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        if self.reading.is_none() {
-            let left = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX);
-            let length = left.min(PIECE);
+        if self.waiting.is_none() {
+            let length = self.next_length(PIECE);
             let mut buffer = self.buffer(length);
             match read_cached(&self.file, &mut buffer[..length], self.offset) {
                 Ok(count) if count > 0 => return Poll::Ready(self.piece(buffer, Ok(count))),
@@ -156,16 +175,37 @@ impl FileBody {
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
             let (file, offset) = (Arc::clone(&self.file), self.offset);
-            self.reading = Some(tokio::task::spawn_blocking(move || {
+            self.waiting = Some(Waiting::Read(tokio::task::spawn_blocking(move || {
                 use std::os::unix::fs::FileExt;
                 let read = file.read_at(&mut buffer[..length], offset);
                 (buffer, read)
-            }));
+            })));
         }
-        let Some(reading) = &mut self.reading else { return Poll::Pending };
+        let Some(Waiting::Read(reading)) = &mut self.waiting else { return Poll::Pending };
         let (buffer, read) = ready!(Pin::new(reading).poll(context)).map_err(io::Error::other)?;
-        self.reading = None;
+        self.waiting = None;
         Poll::Ready(self.piece(buffer, read))
+    }
+
+    /// The next piece as a blank that the connection fills.
+    fn poll_blank(&mut self, files: &Files, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let length = self.next_length(files::PIECE);
+        if self.waiting.is_none() && self.fetched <= self.offset {
+            if !files::is_cached(&self.file, self.offset, length) {
+                let (file, offset) = (Arc::clone(&self.file), self.offset);
+                let fetching =
+                    tokio::task::spawn_blocking(move || files::fetch(&file, offset, length));
+                self.waiting = Some(Waiting::Fetch(fetching));
+            }
+            self.fetched = self.offset + length as u64;
+        }
+        if let Some(Waiting::Fetch(fetching)) = &mut self.waiting {
+            ready!(Pin::new(fetching).poll(context)).map_err(io::Error::other)??;
+            self.waiting = None;
+        }
+        let blank = files.blank(&self.file, self.offset, length);
+        self.offset += length as u64;
+        Poll::Ready(Ok(blank))
     }
 }
 
@@ -186,7 +226,11 @@ impl http_body::Body for FileBody {
         if this.offset >= this.end {
             return Poll::Ready(None);
         }
-        Poll::Ready(Some(ready!(this.poll_piece(context)).map(Frame::data)))
+        let piece = match this.files.clone() {
+            Some(files) => this.poll_blank(&files, context),
+            None => this.poll_piece(context),
+        };
+        Poll::Ready(Some(ready!(piece).map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -212,7 +256,12 @@ mod tests {
         let bytes: Vec<u8> = (0..PIECE * 5 / 2).map(|n| n as u8).collect();
         file.write_all(&bytes).unwrap();
         let part = |from: usize, to: usize| {
-            Body::File(Box::new(FileBody::new(file.try_clone().unwrap(), from as u64, to as u64)))
+            Body::File(Box::new(FileBody::new(
+                file.try_clone().unwrap(),
+                from as u64,
+                to as u64,
+                None,
+            )))
         };
         let whole = part(0, bytes.len()).collect().await.unwrap().to_bytes();
         assert!(whole == bytes);

@@ -47,7 +47,11 @@ pub(crate) async fn serve_connection<H, R>(
     H: Fn(Request<Incoming>) -> R + Clone + Send + 'static,
     R: Future<Output = Response<Body>> + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let files = stream.files();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(files) = &files {
+            request.extensions_mut().insert(files.clone());
+        }
         let answer = handle(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
@@ -80,6 +84,7 @@ pub(crate) async fn serve_connection<H, R>(
             .header_read_timeout(limits.idle)
             .max_buf_size(BUFFER)
             .max_headers(MAX_HEADERS)
+            .writev(true)
             .title_case_headers(true);
         let mut connection = pin!(builder.serve_connection(io, service));
         tokio::select! {

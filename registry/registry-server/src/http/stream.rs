@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -10,12 +10,15 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
+use super::Files;
+
 /// How long a client may leave the socket full.
 const STALL: Duration = Duration::from_secs(300);
 
 /// A connection.
 pub(crate) struct Stream {
     inner: Inner,
+    files: Files,
     // Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
@@ -28,23 +31,32 @@ enum Inner {
 
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Self {
-        Self { inner: Inner::Tcp(stream), stalled: None }
+        Self::new(Inner::Tcp(stream))
     }
 }
 
 impl From<TlsStream<TcpStream>> for Stream {
     fn from(stream: TlsStream<TcpStream>) -> Self {
-        Self { inner: Inner::Tls(Box::new(stream)), stalled: None }
+        Self::new(Inner::Tls(Box::new(stream)))
     }
 }
 
 impl From<UnixStream> for Stream {
     fn from(stream: UnixStream) -> Self {
-        Self { inner: Inner::Unix(stream), stalled: None }
+        Self::new(Inner::Unix(stream))
     }
 }
 
 impl Stream {
+    fn new(inner: Inner) -> Self {
+        Self { inner, files: Files::default(), stalled: None }
+    }
+
+    /// What its bodies can send files by, if nothing is between them and the socket.
+    pub(crate) fn files(&self) -> Option<Files> {
+        matches!(self.inner, Inner::Tcp(_)).then(|| self.files.clone())
+    }
+
     /// Whether the client speaks HTTP/2, which only TLS tells.
     pub(crate) fn is_http2(&self) -> bool {
         match &self.inner {
@@ -80,6 +92,22 @@ macro_rules! each {
     };
 }
 
+/// Sends a file's bytes when the socket takes some.
+fn poll_send(
+    files: &Files,
+    socket: &TcpStream,
+    length: usize,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_write_ready(context))?;
+        match files.send(socket, length) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return Poll::Ready(done),
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -96,9 +124,7 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let done = each!(&mut this.inner, s => Pin::new(s).poll_write(context, bytes));
-        this.watch(context, done)
+        self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -107,7 +133,15 @@ impl AsyncWrite for Stream {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let done = each!(&mut this.inner, s => Pin::new(s).poll_write_vectored(context, bytes));
+        let plain = Files::plain(bytes);
+        let done = match (&mut this.inner, bytes.get(plain)) {
+            (Inner::Tcp(socket), Some(blank)) if bytes[..plain].iter().all(|b| b.is_empty()) => {
+                poll_send(&this.files, socket, blank.len(), context)
+            }
+            (inner, _) => {
+                each!(inner, s => Pin::new(s).poll_write_vectored(context, &bytes[..plain]))
+            }
+        };
         this.watch(context, done)
     }
 

@@ -158,6 +158,34 @@ fn pulling_blobs_supports_range() {
 }
 
 #[test]
+fn pulling_blobs_requests_that_are_sent_ahead_are_answered_in_order() {
+    use std::io::{Read, Write};
+    both("pulling_blobs_requests_that_are_sent_ahead_are_answered_in_order", |r| {
+        let bytes = noise(3_000_000);
+        let (one, two) = (push_blob(r, "a", &bytes), push_blob(r, "a", b"small"));
+        let mut stream = std::net::TcpStream::connect(r.address()).unwrap();
+        let request = |digest: &Digest, more: &str| {
+            format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n{more}\r\n")
+        };
+        let mut requests: String = [&one, &two, &one].iter().map(|d| request(d, "")).collect();
+        requests.push_str(&request(&one, "Range: bytes=5-2000004\r\nConnection: close\r\n"));
+        let mut writer = stream.try_clone().unwrap();
+        let sending = std::thread::spawn(move || writer.write_all(requests.as_bytes()));
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        sending.join().unwrap().unwrap();
+        let mut rest = &all[..];
+        for expected in [&bytes[..], b"small", &bytes, &bytes[5..2_000_005]] {
+            let end = rest.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+            assert!(rest.starts_with(b"HTTP/1.1 20"));
+            assert!(rest[end..].starts_with(expected));
+            rest = &rest[end + expected.len()..];
+        }
+        assert!(rest.is_empty());
+    });
+}
+
+#[test]
 fn pulling_blobs_a_range_beyond_the_end_is_416() {
     // docker-registry 2.8 announces more bytes than it then sends.
     ours(|r| {
