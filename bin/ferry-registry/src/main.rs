@@ -65,6 +65,7 @@ fn log(settings: &Settings) {
 
 fn serve(settings: Settings, args: Vec<String>) -> anyhow::Result<()> {
     sys::memory::limit_arenas();
+    sys::memory::keep_until_trimmed();
     log(&settings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Body, Stream};
 
 /// Longest head of a request in HTTP/1, and the buffer that bodies are read into.
-const BUFFER: usize = 400 << 10;
+const BUFFER: usize = 256 << 10;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 100;
 /// Longest head of a request in HTTP/2.
