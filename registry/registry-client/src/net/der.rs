@@ -1,11 +1,13 @@
-//! The three fields of a certificate that rustls does not hand out: issuer, and the two
-//! ends of its validity (RFC 5280, section 4.1). Foreign bytes: anything odd is `None`.
+//! The fields of a certificate that rustls does not hand out: issuer, subject, and the
+//! two ends of its validity (RFC 5280, section 4.1). Foreign bytes: anything odd is `None`.
 
 /// What is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fields<'a> {
     /// The issuer's name, encoded.
     pub(crate) issuer: &'a [u8],
+    /// The subject's name, encoded.
+    pub(crate) subject: &'a [u8],
     /// Seconds since 1970.
     pub(crate) not_before: i64,
     /// Seconds since 1970.
@@ -29,10 +31,12 @@ pub(crate) fn fields(certificate: &[u8]) -> Option<Fields<'_>> {
     let (_, rest) = expect(rest, SEQUENCE)?;
     let (_, after_issuer) = expect(rest, SEQUENCE)?;
     let issuer = &rest[..rest.len() - after_issuer.len()];
-    let (validity, _) = expect(after_issuer, SEQUENCE)?;
+    let (validity, rest) = expect(after_issuer, SEQUENCE)?;
+    let (_, after_subject) = expect(rest, SEQUENCE)?;
+    let subject = &rest[..rest.len() - after_subject.len()];
     let (not_before, rest) = time(validity)?;
     let (not_after, _) = time(rest)?;
-    Some(Fields { issuer, not_before, not_after })
+    Some(Fields { issuer, subject, not_before, not_after })
 }
 
 /// Content of a value with this tag, and what follows it.
@@ -129,6 +133,7 @@ mod tests {
         let found = fields(&bytes).unwrap();
         assert_eq!((found.not_before, found.not_after), (from, to));
         assert_eq!(found.issuer[0], SEQUENCE);
+        assert_eq!(found.issuer, found.subject, "it is its own issuer");
         assert_eq!(shown(found.not_before), "2001-02-03T00:00:00Z");
         assert_eq!(shown(found.not_after), "2055-12-31T00:00:00Z");
     }

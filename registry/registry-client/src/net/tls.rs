@@ -4,10 +4,12 @@
 //! server certificate that is itself among the trusted ones is accepted, which is how
 //! many private registries are set up (`openssl req -x509`, copied to `ca.crt`).
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use oci::Digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
@@ -34,20 +36,42 @@ fn provider() -> Arc<CryptoProvider> {
 /// The system's authorities, read when first needed. `SSL_CERT_FILE` and `SSL_CERT_DIR`
 /// move them.
 #[derive(Default)]
-pub(crate) struct SystemRoots(OnceLock<Arc<RootCertStore>>);
+pub(crate) struct SystemRoots(OnceLock<Roots>);
+
+/// Trusted certificates.
+#[derive(Clone, Debug)]
+struct Roots {
+    store: Arc<RootCertStore>,
+    /// The hash of each, to know a server's own certificate among them.
+    known: Arc<HashSet<Digest>>,
+}
+
+impl Roots {
+    fn of(certificates: Vec<CertificateDer<'static>>) -> Self {
+        let known = certificates.iter().map(|certificate| Digest::sha256(certificate)).collect();
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(certificates);
+        Self { store: Arc::new(store), known: Arc::new(known) }
+    }
+
+    fn with(&self, more: Vec<CertificateDer<'static>>) -> Self {
+        let mut joined = self.clone();
+        let hashes = more.iter().map(|certificate| Digest::sha256(certificate));
+        Arc::make_mut(&mut joined.known).extend(hashes);
+        Arc::make_mut(&mut joined.store).add_parsable_certificates(more);
+        joined
+    }
+}
 
 impl SystemRoots {
-    fn get(&self) -> Arc<RootCertStore> {
-        let read = || {
+    fn get(&self) -> &Roots {
+        self.0.get_or_init(|| {
             let found = rustls_native_certs::load_native_certs();
             for error in found.errors {
                 tracing::warn!("system certificates: {error}");
             }
-            let mut store = RootCertStore::empty();
-            store.add_parsable_certificates(found.certs);
-            Arc::new(store)
-        };
-        self.0.get_or_init(read).clone()
+            Roots::of(found.certs)
+        })
     }
 }
 
@@ -57,9 +81,14 @@ pub(crate) fn configure(
     system: &SystemRoots,
 ) -> Result<Arc<ClientConfig>, ConfigError> {
     let verifier = if files.skip_verify {
-        Verifier { chain: None, pinned: Vec::new(), skip: true }
+        Verifier { chain: None, known: Arc::default(), skip: true }
     } else {
-        verifier(files, system)?
+        let mut more = Vec::new();
+        for path in &files.ca {
+            more.extend(certificates(path)?);
+        }
+        let system = system.get();
+        Verifier::new(if more.is_empty() { system.clone() } else { system.with(more) })
     };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -75,22 +104,6 @@ pub(crate) fn configure(
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
-}
-
-fn verifier(files: &TlsFiles, system: &SystemRoots) -> Result<Verifier, ConfigError> {
-    let mut pinned = Vec::new();
-    for path in &files.ca {
-        pinned.extend(certificates(path)?);
-    }
-    let mut roots = system.get();
-    if !pinned.is_empty() {
-        let mut joined = RootCertStore::clone(&roots);
-        joined.add_parsable_certificates(pinned.iter().cloned());
-        roots = Arc::new(joined);
-    }
-    // It can't be built without roots; then no chain is good.
-    let chain = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().ok();
-    Ok(Verifier { chain, pinned, skip: false })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
@@ -141,8 +154,17 @@ impl ResolvesClientCert for ClientKeys {
 #[derive(Debug)]
 struct Verifier {
     chain: Option<Arc<WebPkiServerVerifier>>,
-    pinned: Vec<CertificateDer<'static>>,
+    known: Arc<HashSet<Digest>>,
     skip: bool,
+}
+
+impl Verifier {
+    fn new(roots: Roots) -> Self {
+        // It can't be built without roots; then no chain is good.
+        let chain =
+            WebPkiServerVerifier::builder_with_provider(roots.store, provider()).build().ok();
+        Self { chain, known: roots.known, skip: false }
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -159,13 +181,16 @@ impl ServerCertVerifier for Verifier {
         }
         // As Go does, the name comes first: it is the likelier mistake.
         rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
-        if self.pinned.iter().any(|known| known == certificate) {
+        if self.known.contains(&Digest::sha256(certificate)) {
             verify_time(certificate, now)?;
             return Ok(ServerCertVerified::assertion());
         }
+        // A self-signed one that nobody listed; rustls would only say that it is an
+        // authority's.
+        let own = der::fields(certificate).is_some_and(|fields| fields.issuer == fields.subject);
         match &self.chain {
-            Some(chain) => chain.verify_server_cert(certificate, between, name, ocsp, now),
-            None => Err(CertificateError::UnknownIssuer.into()),
+            Some(chain) if !own => chain.verify_server_cert(certificate, between, name, ocsp, now),
+            _ => Err(CertificateError::UnknownIssuer.into()),
         }
     }
 
@@ -279,5 +304,52 @@ fn alert_words(alert: rustls::AlertDescription) -> String {
         A::UnrecognisedName => "unrecognized name".into(),
         A::InternalError => "internal error".into(),
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    use super::*;
+
+    fn own(name: &str) -> CertificateDer<'static> {
+        let mut parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        parameters.self_signed(&key).unwrap().der().clone()
+    }
+
+    fn verify(verifier: &Verifier, certificate: &CertificateDer<'_>) -> Result<(), String> {
+        let name = ServerName::try_from("a.test").unwrap();
+        let result = verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now());
+        result.map(|_| ()).map_err(|error| words(&error))
+    }
+
+    #[test]
+    fn a_servers_own_certificate_counts_wherever_it_is_trusted() {
+        let (known, other) = (own("a.test"), own("a.test"));
+        for roots in
+            [Roots::of(vec![known.clone()]), Roots::of(Vec::new()).with(vec![known.clone()])]
+        {
+            let verifier = Verifier::new(roots);
+            verify(&verifier, &known).unwrap();
+            assert_eq!(
+                verify(&verifier, &other).unwrap_err(),
+                "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+            );
+        }
+        let elsewhere = own("b.test");
+        let verifier = Verifier::new(Roots::of(vec![elsewhere.clone()]));
+        assert_eq!(
+            verify(&verifier, &elsewhere).unwrap_err(),
+            "tls: failed to verify certificate: x509: certificate is valid for b.test, not a.test"
+        );
+    }
+
+    #[test]
+    fn without_any_authority_nothing_is_trusted() {
+        let verifier = Verifier::new(Roots::of(Vec::new()));
+        assert!(verify(&verifier, &own("a.test")).is_err());
     }
 }

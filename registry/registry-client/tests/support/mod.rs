@@ -6,7 +6,9 @@
 pub mod cutter;
 pub mod images;
 pub mod jwt;
+pub mod proxy;
 pub mod registry;
+pub mod store;
 pub mod tls;
 
 use std::net::SocketAddr;
