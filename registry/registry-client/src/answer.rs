@@ -141,6 +141,8 @@ impl fmt::Display for ApiError {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
+    /// The status in the server's own words, where they are not the usual ones.
+    reason: Option<String>,
     /// Its errors; none when the body held none.
     pub errors: Vec<ApiError>,
     /// Why no errors were found, as docker says it.
@@ -173,7 +175,20 @@ impl Answer {
                 }
             }
         }
-        Self { status, errors, unread }
+        Self { status, reason: None, errors, unread }
+    }
+
+    pub(crate) fn with_reason(mut self, reason: Option<String>) -> Self {
+        self.reason = reason;
+        self
+    }
+
+    /// The status as the server wrote it.
+    pub fn status_line(&self) -> String {
+        match &self.reason {
+            Some(reason) => format!("{} {reason}", self.status),
+            None => status_line(self.status),
+        }
     }
 
     /// The first error's code; `Unknown` without one.
@@ -193,7 +208,7 @@ impl fmt::Display for Answer {
             ([error], _) => error.fmt(f),
             ([], Some(unread)) => f.write_str(unread),
             ([], None) => {
-                write!(f, "received unexpected HTTP status: {}", status_line(self.status))
+                write!(f, "received unexpected HTTP status: {}", self.status_line())
             }
             (errors, _) => {
                 f.write_str("errors:\n")?;

@@ -203,7 +203,7 @@ pub enum Error {
         answer: Answer,
     },
     /// The registry failed.
-    #[error("{at}: the server failed with {} (try again later)", status_line(answer.status))]
+    #[error("{at}: the server failed with {} (try again later)", answer.status_line())]
     Server {
         /// Where.
         at: At,

@@ -147,23 +147,20 @@ impl Repository {
     /// The descriptor of a manifest, without fetching it where the registry tells enough.
     pub async fn resolve(&self, which: &Which) -> Result<Descriptor, Error> {
         let scopes = self.scopes(&["pull"]);
-        let call = self.manifest_call(Method::HEAD, which, &scopes);
-        // Whatever a HEAD fails with, the GET after it brings the reason in its body.
-        let once = Retry::NEVER.begin();
+        let mut call = self.manifest_call(Method::HEAD, which, &scopes);
+        // Whatever a HEAD is refused with, the GET after it brings the reason in its body.
+        call.accept = &[];
         let may = |can: Capabilities| which.may(can);
-        match self.session.ask("resolve", may, &call, &once).await {
-            Ok(reply) => {
-                let described = manifest::described(&reply, which);
-                reply.done().await;
-                if let Some(descriptor) = described? {
-                    return Ok(descriptor);
-                }
-            }
-            Err(error) if is_answered(&error) => {}
-            Err(error) if error.is_transient() => {}
-            Err(error) => return Err(error),
+        let reply = self.session.ask("resolve", may, &call, &self.retry().begin()).await?;
+        let described = match reply.status {
+            200 => manifest::described(&reply, which)?,
+            _ => None,
+        };
+        reply.done().await;
+        match described {
+            Some(descriptor) => Ok(descriptor),
+            None => Ok(self.manifest(which).await?.descriptor),
         }
-        Ok(self.manifest(which).await?.descriptor)
     }
 
     /// A manifest or index, its digest verified. Docker's schema 1 is refused.
@@ -277,9 +274,4 @@ impl Repository {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Whether the registry answered, and said no.
-pub(crate) fn is_answered(error: &Error) -> bool {
-    error.answer().is_some()
 }

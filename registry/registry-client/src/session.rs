@@ -73,13 +73,15 @@ pub(crate) struct Call<'a> {
     pub(crate) body: Payload,
     pub(crate) scopes: &'a Scopes,
     pub(crate) timeout: Duration,
-    /// Statuses that are no error.
+    /// Statuses that are no error; none means that none is.
     pub(crate) accept: &'a [u16],
 }
 
 /// An answer that was expected.
 pub(crate) struct Reply {
     pub(crate) status: u16,
+    /// The status in the server's own words, where they are not the usual ones.
+    reason: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
     pub(crate) at: At,
@@ -286,7 +288,7 @@ impl Session {
                 }
             }
         }
-        if call.accept.contains(&reply.status) {
+        if call.accept.is_empty() || call.accept.contains(&reply.status) {
             return Ok(reply);
         }
         Err(refusal(reply, &call.method).await)
@@ -414,7 +416,9 @@ impl Session {
             let Some(location) = location else {
                 let (parts, body) = reply.into_parts();
                 let status = parts.status.as_u16();
-                let reply = Reply { status, headers: parts.headers, body, at: at.clone(), url };
+                let reason = reason(&parts);
+                let (headers, at) = (parts.headers, at.clone());
+                let reply = Reply { status, reason, headers, body, at, url };
                 return Ok((reply, own));
             };
             let keeps = matches!(reply.status().as_u16(), 307 | 308);
@@ -455,6 +459,12 @@ impl Session {
     }
 }
 
+/// The words of a status line, where they are not the usual ones.
+pub(crate) fn reason(parts: &http::response::Parts) -> Option<String> {
+    let told = parts.extensions.get::<hyper::ext::ReasonPhrase>()?;
+    Some(String::from_utf8_lossy(told.as_bytes()).into_owned())
+}
+
 /// What a challenge wants, joined with what the request needs anyway.
 fn scopes_of(challenges: &[Challenge], needed: &Scopes) -> Scopes {
     let asked = challenges.iter().filter(|c| c.is("bearer")).filter_map(|c| c.get("scope"));
@@ -475,5 +485,5 @@ async fn refusal(mut reply: Reply, method: &Method) -> Error {
     let kind = header::text(&reply.headers, "content-type");
     let challenges = challenge::of_headers(&reply.headers);
     let answer = Answer::read(reply.status, &challenges, kind, &body.unwrap_or_default());
-    Error::refused(reply.at, answer, retry_after)
+    Error::refused(reply.at, answer.with_reason(reply.reason), retry_after)
 }

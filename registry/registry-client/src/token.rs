@@ -193,19 +193,19 @@ async fn fetch_bare(
     });
     let body = form.map(|form| Bytes::from(form.into_bytes())).unwrap_or_default();
     let reply = ask(remote, &at, url, headers, body, request.timeout).await?;
-    let status = reply.status();
-    let headers = reply.headers().clone();
-    let mut body = reply.into_body();
+    let (parts, mut body) = reply.into_parts();
+    let (status, headers) = (parts.status, &parts.headers);
     let limit = if status.is_success() { MAX_ANSWER } else { answer::MAX_BODY as u64 };
     let bytes = collect(&mut body, limit)
         .await
         .map_err(|failure| Remote::failed(&at, failure))?
         .ok_or_else(|| Error::TooLarge { at: at.clone(), limit })?;
     if !status.is_success() {
-        let kind = header::text(&headers, "content-type");
-        let challenges = challenge::of_headers(&headers);
+        let kind = header::text(headers, "content-type");
+        let challenges = challenge::of_headers(headers);
         let answer = Answer::read(status.as_u16(), &challenges, kind, &bytes);
-        return Err(Error::refused(at, answer, header::retry_after(&headers)));
+        let answer = answer.with_reason(crate::session::reason(&parts));
+        return Err(Error::refused(at, answer, header::retry_after(headers)));
     }
     read(&at, &bytes)
 }

@@ -61,6 +61,7 @@ pub enum Ending {
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
+    pub reason: Option<&'static str>,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub ending: Ending,
@@ -68,7 +69,7 @@ pub struct Answer {
 
 impl Answer {
     pub fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), ending: Ending::Whole }
+        Self { status, reason: None, headers: Vec::new(), body: Vec::new(), ending: Ending::Whole }
     }
 
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -263,7 +264,9 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, seen: &Seen, answer: Answer
         }
         _ => {}
     }
-    let mut head = format!("HTTP/1.1 {} Whatever\r\n", answer.status);
+    let status = http::StatusCode::from_u16(answer.status).unwrap();
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut head = format!("HTTP/1.1 {} {}\r\n", answer.status, answer.reason.unwrap_or(reason));
     for (name, value) in &answer.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

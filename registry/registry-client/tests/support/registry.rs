@@ -39,7 +39,7 @@ impl Registry {
             scratch.join("data").display(),
             more(scratch.path())
         );
-        let text = if text.contains("http:") {
+        let text = if text.contains("http: {") {
             text
         } else {
             format!("{text}http: {{addr: '127.0.0.1:0'}}\n")
