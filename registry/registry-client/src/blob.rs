@@ -15,7 +15,7 @@ use http::{HeaderValue, Method};
 use http_body::{Body, Frame, SizeHint};
 use oci::{Descriptor, Digest, Hasher};
 
-use crate::error::{At, Error, Object};
+use crate::error::{At, Error, Object, Place};
 use crate::header::{self, ContentRange};
 use crate::net::Incoming;
 use crate::remote::Remote;
@@ -71,6 +71,9 @@ impl Repository {
         let digest = descriptor.digest;
         let is_config = oci::media_type::is_config(&descriptor.media_type);
         let object = if is_config { Object::Config(digest) } else { Object::Blob(digest) };
+        if offset > 0 && offset == descriptor.size {
+            return Ok(Blob::complete(self, descriptor, object));
+        }
         let fetch =
             Arc::new(Fetch { repository: self.clone(), descriptor: descriptor.clone(), object });
         let opened = fetch.open(offset, &self.retry().begin()).await?;
@@ -201,6 +204,30 @@ fn range(offset: u64) -> HeaderValue {
 }
 
 impl Blob {
+    /// One that was fetched before: no server answers a range that begins at the end.
+    fn complete(repository: &Repository, descriptor: &Descriptor, object: Object) -> Self {
+        let at = Box::new(Place {
+            method: Method::GET,
+            url: Url::of_registry(repository.registry()),
+            registry: repository.registry().into(),
+            repository: Some(repository.name().into()),
+            object: object.clone(),
+        });
+        Self {
+            fetch: Arc::new(Fetch {
+                repository: repository.clone(),
+                descriptor: descriptor.clone(),
+                object,
+            }),
+            start: descriptor.size,
+            position: descriptor.size,
+            size: Some(descriptor.size),
+            at,
+            state: State::Done,
+            patience: repository.retry().begin(),
+        }
+    }
+
     /// Where the stream begins: the offset that was asked for, or 0.
     pub fn start(&self) -> u64 {
         self.start
@@ -274,6 +301,8 @@ impl Blob {
                         }
                         return Poll::Ready(Some(self.took(chunk)));
                     }
+                    // Whatever became of the connection, nothing is missing.
+                    Some(Err(_)) if self.size == Some(self.position) => self.state = State::Done,
                     Some(Err(failure)) => {
                         let error = Remote::failed(&self.at, failure);
                         self.failed(error)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use oci::Reference;
 
 use crate::credentials::{CredentialSource, Credentials};
-use crate::hosts::{Endpoint, Hosts};
+use crate::hosts::{Host, Hosts};
 use crate::net::{Proxies, Shared, SystemRoots, Transport};
 use crate::remote::Remote;
 use crate::repository::Repository;
@@ -21,7 +21,7 @@ const MAX_REMOTES: usize = 64;
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// A connection, unless the endpoint says otherwise.
+    /// A connection, unless the host says otherwise.
     pub dial: Duration,
     /// A TLS handshake.
     pub handshake: Duration,
@@ -85,19 +85,19 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// The connections to an endpoint, shared by all sessions that have the same one.
-    pub(crate) fn remote(&self, endpoint: Endpoint) -> Arc<Remote> {
+    /// The connections to a host, shared by all sessions that have the same one.
+    pub(crate) fn remote(&self, host: Host) -> Arc<Remote> {
         let mut remotes = self.remotes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = remotes.iter().position(|remote| remote.endpoint == endpoint) {
+        if let Some(at) = remotes.iter().position(|remote| remote.host == host) {
             let found = remotes.remove(at);
             remotes.push(found.clone());
             return found;
         }
         let timeouts = &self.config.timeouts;
-        let dial = endpoint.dial_timeout.unwrap_or(timeouts.dial);
-        let files = endpoint.tls.clone();
+        let dial = host.dial_timeout.unwrap_or(timeouts.dial);
+        let files = host.tls.clone();
         let transport = Transport::new(self.shared.clone(), files, dial, timeouts.body);
-        let fresh = Arc::new(Remote::new(endpoint, transport));
+        let fresh = Arc::new(Remote::new(host, transport));
         if remotes.len() == MAX_REMOTES {
             remotes.remove(0);
         }

@@ -330,9 +330,9 @@ pub enum Error {
         /// What is missing.
         what: &'static str,
     },
-    /// A registry's endpoint can't be used for search; the text is docker's.
+    /// A registry can't be searched; the text is docker's.
     #[error("{text}")]
-    InvalidEndpoint {
+    InvalidRegistry {
         /// The whole text.
         text: String,
     },
@@ -376,7 +376,7 @@ impl Error {
             | Self::Broken { at, .. }
             | Self::Source { at, .. }
             | Self::Unsupported { at, .. } => Some(at),
-            Self::InvalidEndpoint { .. }
+            Self::InvalidRegistry { .. }
             | Self::InvalidParameter(_)
             | Self::NoHost { .. }
             | Self::Config(_) => None,

@@ -31,8 +31,8 @@ impl Client {
         let hosts = self.inner.clone();
         let domain = registry.clone();
         let found = tokio::task::spawn_blocking(move || hosts.config.hosts.upstream(&domain)).await;
-        let endpoint = found.map_err(|error| Error::InvalidParameter(error.to_string()))??;
-        let remote = self.inner.remote(endpoint);
+        let host = found.map_err(|error| Error::InvalidParameter(error.to_string()))??;
+        let remote = self.inner.remote(host);
         // A login asks anew: what was heard long ago may no longer hold.
         remote.forget().await;
         let contact = session.contact(&remote).await?;
@@ -62,7 +62,7 @@ impl Attempt<'_> {
             object: Object::Registry,
         });
         let (proof, identity_token) = self.prove(&at, credentials).await?;
-        let mut headers = self.remote.endpoint.headers.clone();
+        let mut headers = self.remote.host.headers.clone();
         headers.insert(http::header::USER_AGENT, self.session.user_agent().clone());
         if let Some(proof) = proof {
             headers.insert(AUTHORIZATION, proof);

@@ -1,4 +1,4 @@
-//! One endpoint as it was found: by which scheme it answers, what it wants to see, and
+//! One host as it was found: by which scheme it answers, what it wants to see, and
 //! the connections to it. Requests here are single hops: no retry, no authorization.
 
 use std::time::Duration;
@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue, Method, Response};
+use tokio::time::Instant;
 
 use crate::challenge::{self, Challenge};
 use crate::error::{At, ConnectKind, Error, Object, Phase, Place};
-use crate::hosts::{Endpoint, Reach};
+use crate::hosts::{Host, Reach};
 use crate::net::{Activity, Failure, Incoming, Outgoing, Transport, Wanted, drain};
 use crate::source::Payload;
 use crate::url::{Scheme, Url};
@@ -17,18 +18,23 @@ use crate::url::{Scheme, Url};
 /// Redirects of a first contact that are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// What the first answer of an endpoint said.
+/// What the first answer of a host said.
 #[derive(Clone, Debug)]
 pub(crate) struct Contact {
     /// Root of its API.
     pub(crate) base: Url,
     /// What it wants to see, as last heard.
     pub(crate) challenges: Vec<Challenge>,
+    made: Instant,
 }
 
-/// An endpoint, its connections, and what is known of it.
+/// How long a first contact is believed: a registry may change its mind about http and
+/// about whom it lets in, and a daemon lives for months.
+const BELIEVED: Duration = Duration::from_secs(60);
+
+/// A host, its connections, and what is known of it.
 pub(crate) struct Remote {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) host: Host,
     transport: Transport,
     /// Held while the first contact is made, so that one request finds out for all.
     contact: tokio::sync::Mutex<Option<Contact>>,
@@ -39,7 +45,7 @@ pub(crate) struct Hop<'a> {
     pub(crate) method: Method,
     pub(crate) url: &'a Url,
     pub(crate) headers: HeaderMap,
-    /// Whether another server than the endpoint answers.
+    /// Whether another server than the host answers.
     pub(crate) away: bool,
     pub(crate) timeout: Duration,
 }
@@ -54,8 +60,8 @@ pub(crate) struct Knock<'a> {
 }
 
 impl Remote {
-    pub(crate) fn new(endpoint: Endpoint, transport: Transport) -> Self {
-        Self { endpoint, transport, contact: tokio::sync::Mutex::new(None) }
+    pub(crate) fn new(host: Host, transport: Transport) -> Self {
+        Self { host, transport, contact: tokio::sync::Mutex::new(None) }
     }
 
     /// Sends one request with a small body or none.
@@ -108,13 +114,13 @@ impl Remote {
         }
     }
 
-    /// What is known of the endpoint; asks it when nothing is.
+    /// What is known of the host; asks it when nothing is.
     pub(crate) async fn contact(&self, knock: &Knock<'_>) -> Result<Contact, Error> {
         let mut known = self.contact.lock().await;
-        if let Some(contact) = known.as_ref() {
+        if let Some(contact) = known.as_ref().filter(|known| known.made.elapsed() < BELIEVED) {
             return Ok(contact.clone());
         }
-        let fresh = match self.endpoint.reach {
+        let fresh = match self.host.reach {
             Reach::Only(scheme) => self.knock(knock, scheme).await?,
             Reach::HttpsThenHttp => match self.knock(knock, Scheme::Https).await {
                 Ok(contact) => contact,
@@ -131,7 +137,13 @@ impl Remote {
         Ok(fresh)
     }
 
-    /// Remembers what the endpoint asked for last.
+    /// A contact with a host that is known without asking.
+    pub(crate) fn known(&self, scheme: Scheme) -> Result<Contact, Error> {
+        let base = self.host.base(scheme)?;
+        Ok(Contact { base, challenges: Vec::new(), made: Instant::now() })
+    }
+
+    /// Remembers what the host asked for last.
     pub(crate) async fn heard(&self, challenges: Vec<Challenge>) {
         if let Some(contact) = self.contact.lock().await.as_mut() {
             contact.challenges = challenges;
@@ -144,7 +156,7 @@ impl Remote {
     }
 
     async fn knock(&self, knock: &Knock<'_>, scheme: Scheme) -> Result<Contact, Error> {
-        let base = self.endpoint.base(scheme)?;
+        let base = self.host.base(scheme)?;
         let path = format!("{}/{}", base.path().trim_end_matches('/'), knock.path);
         let url = base.with_path(&path).map_err(|why| {
             crate::error::ConfigError::Value(format!("registry host {base}: {why}"))
@@ -156,7 +168,7 @@ impl Remote {
             repository: None,
             object: Object::Registry,
         });
-        let mut headers = self.endpoint.headers.clone();
+        let mut headers = self.host.headers.clone();
         headers.entry(USER_AGENT).or_insert_with(|| knock.user_agent.clone());
         let origin = url.origin();
         let mut url = url;
@@ -180,7 +192,7 @@ impl Remote {
             }
             let challenges = if home { challenge::of_headers(reply.headers()) } else { Vec::new() };
             drain(reply.into_body()).await;
-            return Ok(Contact { base, challenges });
+            return Ok(Contact { base, challenges, made: Instant::now() });
         }
         Err(Error::protocol(at, format!("stopped after {MAX_REDIRECTS} redirects")))
     }

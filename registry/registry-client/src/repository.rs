@@ -47,7 +47,7 @@ impl Which {
         }
     }
 
-    /// Whether an endpoint may be asked for it.
+    /// Whether a host may be asked for it.
     fn may(&self, can: Capabilities) -> bool {
         match self {
             Self::Tag(_) => can.resolve,

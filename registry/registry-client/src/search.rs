@@ -1,4 +1,4 @@
-//! Search by Docker's v1 endpoint: on its hub, and on private registries that have it.
+//! Search by Docker's v1 API: on its hub, and on private registries that have it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::challenge;
 use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::error::{At, Error, Object, Place};
-use crate::hosts::{DOCKER_IO, Endpoint, Reach};
+use crate::hosts::{DOCKER_IO, Host, Reach};
 use crate::net::collect;
 use crate::remote::{Contact, Hop, Knock, Remote};
 use crate::scope::{Scope, Scopes};
@@ -137,17 +137,17 @@ impl Client {
         Ok(hits.into_iter().filter(|hit| filter.wants(hit)).collect())
     }
 
-    /// The endpoint that searches a registry.
+    /// The host that searches a registry.
     async fn index_of(&self, registry: &str) -> Result<Arc<Remote>, Error> {
         let (inner, domain) = (self.inner.clone(), registry.to_owned());
         let found = tokio::task::spawn_blocking(move || match domain.as_str() {
-            DOCKER_IO => Ok(Endpoint::upstream(INDEX)),
+            DOCKER_IO => Ok(Host::upstream(INDEX)),
             domain => inner.config.hosts.upstream(domain),
         });
         let found = found.await.map_err(|error| Error::InvalidParameter(error.to_string()))?;
-        let mut endpoint = found?;
-        endpoint.path = "/v1".into();
-        Ok(self.inner.remote(endpoint))
+        let mut host = found?;
+        host.path = "/v1".into();
+        Ok(self.inner.remote(host))
     }
 }
 
@@ -162,8 +162,7 @@ impl Search<'_> {
     /// The hub needs no first contact; a private registry's failure is docker's long text.
     async fn contact(&self) -> Result<Contact, Error> {
         if self.registry == DOCKER_IO {
-            let base = self.remote.endpoint.base(Scheme::Https)?;
-            return Ok(Contact { base, challenges: Vec::new() });
+            return self.remote.known(Scheme::Https);
         }
         let knock = Knock {
             registry: self.registry,
@@ -171,10 +170,10 @@ impl Search<'_> {
             timeout: self.client.inner.config.timeouts.contact,
             path: "_ping",
         };
-        let secure = self.remote.endpoint.reach == Reach::Only(Scheme::Https);
-        let (host, agent) = (&self.remote.endpoint.authority, "daemon's arguments");
+        let secure = self.remote.host.reach == Reach::Only(Scheme::Https);
+        let (host, agent) = (&self.remote.host.authority, "daemon's arguments");
         self.remote.contact(&knock).await.map_err(|error| match error.at() {
-            Some(_) if secure => Error::InvalidEndpoint {
+            Some(_) if secure => Error::InvalidRegistry {
                 text: format!(
                     "invalid registry endpoint https://{host}/v1/: {}. If this private registry \
                      supports only HTTP or HTTPS with an unknown CA certificate, please add \
@@ -247,8 +246,8 @@ impl Search<'_> {
         if !matches!(credentials, Credentials::IdentityToken(_)) || username.is_empty() {
             return Ok(None);
         }
-        let endpoint = Endpoint { path: "/v2".into(), ..self.remote.endpoint.clone() };
-        let remote = self.client.inner.remote(endpoint);
+        let host = Host { path: "/v2".into(), ..self.remote.host.clone() };
+        let remote = self.client.inner.remote(host);
         let contact = self.session.contact(&remote).await?;
         let bearer = contact.challenges.iter().find(|challenge| challenge.is("bearer"));
         let Some(challenge) = bearer else { return Ok(None) };

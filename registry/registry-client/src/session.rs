@@ -1,5 +1,5 @@
 //! One user's requests to one registry: authorization, redirects, retries, and the next
-//! endpoint when one fails.
+//! host when one fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,11 +45,11 @@ pub(crate) struct Session {
     found: Arc<Found>,
 }
 
-/// The endpoints, found at the first request.
+/// The hosts, found at the first request.
 #[derive(Default)]
 struct Found {
     remotes: OnceCell<Vec<Arc<Remote>>>,
-    /// A bit for each endpoint that could not be reached: it is not tried again.
+    /// A bit for each host that could not be reached: it is not tried again.
     dead: AtomicU64,
 }
 
@@ -151,7 +151,7 @@ impl Session {
         &self.user_agent
     }
 
-    /// The endpoints that may do `what`, the most wanted first, dead ones last.
+    /// The hosts that may do `what`, the most wanted first, dead ones last.
     pub(crate) async fn remotes(
         &self,
         what: &'static str,
@@ -159,18 +159,17 @@ impl Session {
     ) -> Result<Vec<(usize, Arc<Remote>)>, Error> {
         let find = || async {
             let (client, registry) = (self.client.clone(), self.registry.clone());
-            let found =
-                tokio::task::spawn_blocking(move || client.config.hosts.endpoints(&registry));
+            let found = tokio::task::spawn_blocking(move || client.config.hosts.of(&registry));
             let found = found.await.map_err(|error| {
                 Error::InvalidParameter(format!("cannot find {}: {error}", self.registry))
             })??;
-            Ok::<_, Error>(found.into_iter().map(|endpoint| self.client.remote(endpoint)).collect())
+            Ok::<_, Error>(found.into_iter().map(|host| self.client.remote(host)).collect())
         };
         let all = self.found.remotes.get_or_try_init(find).await?;
         let mut able: Vec<(usize, Arc<Remote>)> = all
             .iter()
             .enumerate()
-            .filter(|(_, remote)| may(remote.endpoint.capabilities))
+            .filter(|(_, remote)| may(remote.host.capabilities))
             .map(|(at, remote)| (at, remote.clone()))
             .collect();
         let dead = self.found.dead.load(Ordering::Relaxed);
@@ -181,15 +180,15 @@ impl Session {
         Ok(able)
     }
 
-    /// The endpoint that may write.
+    /// The host that may write.
     pub(crate) async fn writer(&self) -> Result<Arc<Remote>, Error> {
         let able = self.remotes("push", |can| can.push).await?;
         // Writes are not spread: the registry itself when it may, else the most wanted.
-        let upstream = able.iter().find(|(_, remote)| remote.endpoint.upstream);
+        let upstream = able.iter().find(|(_, remote)| remote.host.upstream);
         Ok(upstream.unwrap_or(&able[0]).1.clone())
     }
 
-    /// Asks one endpoint after the other until one answers as expected; the last error is
+    /// Asks one host after the other until one answers as expected; the last error is
     /// told, earlier ones are logged.
     pub(crate) async fn ask(
         &self,
@@ -215,7 +214,7 @@ impl Session {
         Err(Error::NoHost { registry: self.registry.to_string(), what })
     }
 
-    /// One request to one endpoint, repeated while that may help.
+    /// One request to one host, repeated while that may help.
     pub(crate) async fn send(
         &self,
         remote: &Remote,
@@ -272,26 +271,48 @@ impl Session {
             proof = self.prove(remote, contact, challenges, call, &at, None).await?;
         }
         let (mut reply, home) = self.follow(remote, &at, call, proof.value.as_ref()).await?;
-        if reply.status == 401 && trusted && home {
-            let challenges = challenge::of_headers(&reply.headers);
-            let wanted = scopes_of(&challenges, call.scopes);
-            let asks_more = wanted != *call.scopes;
-            if !challenges.is_empty() && (!proof.fresh || asks_more || proof.value.is_none()) {
-                remote.heard(challenges.clone()).await;
-                let again = Call { scopes: &wanted, ..call.clone() };
-                let rejected = proof.value.as_ref();
-                let better =
-                    self.prove(remote, contact, &challenges, &again, &at, rejected).await?;
-                if better.value.is_some() && better.value != proof.value {
-                    reply.done().await;
-                    (reply, _) = self.follow(remote, &at, call, better.value.as_ref()).await?;
-                }
+        if trusted && home {
+            let renewed = self.renew(remote, contact, call, &at, &reply, &proof).await?;
+            if let Some(value) = renewed {
+                reply.done().await;
+                (reply, _) = self.follow(remote, &at, call, Some(&value)).await?;
             }
         }
         if call.accept.is_empty() || call.accept.contains(&reply.status) {
             return Ok(reply);
         }
         Err(refusal(reply, &call.method).await)
+    }
+
+    /// Something better to show after a refusal, if there is any.
+    async fn renew(
+        &self,
+        remote: &Remote,
+        contact: &Contact,
+        call: &Call<'_>,
+        at: &At,
+        reply: &Reply,
+        proof: &Proof,
+    ) -> Result<Option<HeaderValue>, Error> {
+        let mut challenges = challenge::of_headers(&reply.headers);
+        match reply.status {
+            401 => {}
+            // Rights may have been granted since a kept token was given.
+            403 if !proof.fresh && challenges.is_empty() => {
+                challenges.clone_from(&contact.challenges);
+            }
+            _ => return Ok(None),
+        }
+        let wanted = scopes_of(&challenges, call.scopes);
+        let hopeless = proof.fresh && proof.value.is_some() && wanted == *call.scopes;
+        if challenges.is_empty() || hopeless {
+            return Ok(None);
+        }
+        remote.heard(challenges.clone()).await;
+        let again = Call { scopes: &wanted, ..call.clone() };
+        let rejected = proof.value.as_ref();
+        let better = self.prove(remote, contact, &challenges, &again, at, rejected).await?;
+        Ok(better.value.filter(|value| Some(value) != proof.value.as_ref()))
     }
 
     fn place(&self, remote: &Remote, contact: &Contact, call: &Call<'_>) -> Result<At, Error> {
@@ -310,7 +331,7 @@ impl Session {
                 contact.base.with_path(&full).map_err(|why| bad(&at, &full, why))?
             }
         };
-        if let (Some(name), Target::Path(_)) = (&remote.endpoint.namespace, &call.target) {
+        if let (Some(name), Target::Path(_)) = (&remote.host.namespace, &call.target) {
             url = url.with_parameter("ns", name).map_err(|why| bad(&at, name, why))?;
         }
         at.url = url;
@@ -376,15 +397,15 @@ impl Session {
     ) -> Result<Credentials, Error> {
         let request = CredentialRequest {
             registry: &self.registry,
-            host: &remote.endpoint.authority,
-            upstream: remote.endpoint.upstream,
+            host: &remote.host.authority,
+            upstream: remote.host.upstream,
             challenges,
         };
         let found = self.credentials.credentials(request).await;
         found.map_err(|why| Error::protocol(at.clone(), format!("no credentials: {why}")))
     }
 
-    /// Sends a request and goes where it is redirected; with whether it was the endpoint
+    /// Sends a request and goes where it is redirected; with whether it was the host
     /// itself that answered in the end.
     async fn follow(
         &self,
@@ -449,7 +470,7 @@ impl Session {
         if !own {
             return headers;
         }
-        for (name, value) in self.headers.iter().chain(remote.endpoint.headers.iter()) {
+        for (name, value) in self.headers.iter().chain(remote.host.headers.iter()) {
             headers.insert(name.clone(), value.clone());
         }
         if let Some(value) = proof {

@@ -98,10 +98,7 @@ impl TokenRequest<'_> {
         let url = Url::parse(realm).map_err(|why| Error::bad_url(at(), "realm", realm, &why))?;
         // A registry that is reached protected must not have secrets sent in the clear.
         let exposed = url.scheme() == Scheme::Http && base.scheme() == Scheme::Https;
-        if exposed
-            && *self.credentials != Credentials::Anonymous
-            && !remote.endpoint.tls.skip_verify
-        {
+        if exposed && *self.credentials != Credentials::Anonymous && !remote.host.tls.skip_verify {
             let what = format!("credentials are not sent to {realm}: it is not protected by TLS");
             return Err(Error::protocol(at(), what));
         }

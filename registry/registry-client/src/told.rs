@@ -55,7 +55,7 @@ impl Error {
             }
             Self::Timeout { at, phase, .. } => prefixed(at, asked, 500, waiting(at, *phase)),
             Self::InvalidParameter(message) => Told { status: 400, message: message.clone() },
-            Self::InvalidEndpoint { text } => Told { status: 400, message: text.clone() },
+            Self::InvalidRegistry { text } => Told { status: 400, message: text.clone() },
             Self::SchemaOne { .. } => Told { status: 400, message: schema_one(asked) },
             Self::Truncated { .. } => Told { status: 500, message: "unexpected EOF".into() },
             Self::DigestMismatch { at, .. } => Told { status: 500, message: unverified(at) },

@@ -113,6 +113,12 @@ impl Url {
         Ok(Self { scheme, authority, target: target.map_err(|_| InvalidUrl::Malformed)? })
     }
 
+    /// The root of a registry's API, for messages about what was never asked.
+    pub(crate) fn of_registry(registry: &str) -> Self {
+        let root = PathAndQuery::from_static("/v2/");
+        Self { scheme: Scheme::Https, authority: registry.into(), target: root }
+    }
+
     /// The scheme.
     pub fn scheme(&self) -> Scheme {
         self.scheme

@@ -115,6 +115,32 @@ async fn a_token_that_is_no_longer_accepted_is_renewed_once() {
 }
 
 #[tokio::test]
+async fn rights_that_were_granted_since_are_asked_for_anew() {
+    let image = Image::new();
+    let given = Arc::new(AtomicUsize::new(0));
+    let current = given.clone();
+    let fake = Fake::start(move |seen| {
+        if seen.path.starts_with("/token") {
+            let number = current.fetch_add(1, Ordering::SeqCst) + 1;
+            return Answer::new(200).json(format!(r#"{{"token":"T{number}"}}"#));
+        }
+        match (seen.path.as_str(), seen.header("authorization")) {
+            (_, None) => challenge(seen, ""),
+            // The first token opens only the manifest.
+            (path, Some("Bearer T1")) if path.contains("/blobs/") => {
+                Answer::error(403, "DENIED", "not yet")
+            }
+            _ => image.answer(seen),
+        }
+    })
+    .await;
+    let repository = repository(&fake);
+    repository.manifest(&latest()).await.unwrap();
+    repository.blob_bytes(&Image::new().layer_descriptor(), 1000).await.unwrap();
+    assert_eq!(given.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn a_fresh_token_that_is_refused_ends_it() {
     let fake = Fake::start(move |seen| match seen.path.as_str() {
         path if path.starts_with("/token") => Answer::new(200).json(r#"{"access_token":"T"}"#),

@@ -316,6 +316,19 @@ async fn a_proxy_that_is_not_there_is_told_as_such() {
     let error = error.unwrap_err().to_string();
     let expected = format!("proxyconnect tcp: dial tcp {address}: connect: connection refused");
     assert!(error.ends_with(&expected), "{error}");
+    // A registry that can't be searched has a long text, recorded from docker.
+    let all = registry_client::SearchFilter::default();
+    let found = client.search("registry.test/x", 0, &all, &Credentials::Anonymous, "").await;
+    assert_eq!(
+        found.unwrap_err().told(Asked::Search).message,
+        format!(
+            "invalid registry endpoint https://registry.test/v1/: Get \"https://registry.test/v1/_ping\": \
+             {expected}. If this private registry supports only HTTP or HTTPS with an unknown CA \
+             certificate, please add `--insecure-registry registry.test` to the daemon's arguments. \
+             In the case of HTTPS, if you have access to the registry's CA certificate, no need for \
+             the flag; simply place the CA certificate at /etc/docker/certs.d/registry.test/ca.crt"
+        )
+    );
 }
 
 #[tokio::test]

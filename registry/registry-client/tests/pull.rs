@@ -192,6 +192,19 @@ async fn a_blob_begins_at_the_offset_or_says_that_it_does_not() {
 }
 
 #[tokio::test]
+async fn a_blob_that_is_all_there_is_not_asked_for() {
+    let fake = Fake::start(|_| Answer::new(416)).await;
+    let content = noise(1000);
+    let blob = repository(&fake).blob(&blob_of(&content), 1000).await.unwrap();
+    assert_eq!((blob.start(), blob.position()), (1000, 1000));
+    blob.verify(Digest::sha256(&content)).unwrap();
+    let error = blob.verify(Digest::sha256(b"")).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{}/app: cannot fetch blob", fake.host())), "{error}");
+    assert!(whole(blob).await.unwrap().is_empty());
+    assert!(fake.seen().is_empty());
+}
+
+#[tokio::test]
 async fn a_partial_answer_that_does_not_fit_the_question_is_refused() {
     let content = noise(1000);
     for range in ["bytes 0-999/1000", "bytes 501-999/1000", "bytes 500-999/2000", "nonsense", ""] {

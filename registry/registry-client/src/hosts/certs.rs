@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::ConfigError;
 
-/// Where an endpoint's certificates are, and whether the server's is verified.
+/// Where a host's certificates are, and whether the server's is verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Files with authorities that are trusted besides the system's.

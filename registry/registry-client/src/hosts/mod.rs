@@ -26,7 +26,7 @@ pub const DOCKER_IO: &str = "docker.io";
 /// The server that answers for it.
 const DOCKER_IO_SERVER: &str = "registry-1.docker.io";
 
-/// What an endpoint may be used for.
+/// What a host may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// Manifests by digest, and blobs.
@@ -46,7 +46,7 @@ impl Capabilities {
     pub const MIRROR: Self = Self { pull: true, resolve: true, push: false, referrers: true };
 }
 
-/// By which of http and https an endpoint is reached.
+/// By which of http and https a host is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// By this one alone.
@@ -57,7 +57,7 @@ pub enum Reach {
 
 /// One server that answers for a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
+pub struct Host {
     /// Host and port.
     pub authority: String,
     /// By http or https.
@@ -78,7 +78,7 @@ pub struct Endpoint {
     pub upstream: bool,
 }
 
-impl Endpoint {
+impl Host {
     /// The registry itself at `authority`, verified, by https.
     pub fn upstream(authority: &str) -> Self {
         Self {
@@ -116,60 +116,60 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// The endpoints of `domain`, the most wanted first. Reads files, and resolves the
+    /// The hosts of `domain`, the most wanted first. Reads files, and resolves the
     /// host's name where insecure networks are configured: may block.
-    pub fn endpoints(&self, domain: &str) -> Result<Vec<Endpoint>, ConfigError> {
+    pub fn of(&self, domain: &str) -> Result<Vec<Host>, ConfigError> {
         if let Some((folder, file)) = self.hosts_file(domain)? {
-            let mut endpoints = toml::read(&folder, &file, domain)?;
-            if let Some(last) = endpoints.last_mut().filter(|last| last.authority.is_empty()) {
+            let mut hosts = toml::read(&folder, &file, domain)?;
+            if let Some(last) = hosts.last_mut().filter(|last| last.authority.is_empty()) {
                 let read = last.clone();
                 *last = self.upstream(domain)?;
                 toml::keep_root_settings(last, read);
             }
-            return Ok(endpoints);
+            return Ok(hosts);
         }
-        let mut endpoints = Vec::new();
+        let mut hosts = Vec::new();
         if domain == DOCKER_IO {
             for mirror in &self.mirrors {
-                endpoints.push(self.mirror(mirror)?);
+                hosts.push(self.mirror(mirror)?);
             }
         }
-        endpoints.push(self.upstream(domain)?);
-        Ok(endpoints)
+        hosts.push(self.upstream(domain)?);
+        Ok(hosts)
     }
 
     /// Where pushes, logins and searches go: the registry itself.
-    pub fn upstream(&self, domain: &str) -> Result<Endpoint, ConfigError> {
+    pub fn upstream(&self, domain: &str) -> Result<Host, ConfigError> {
         let server = if domain == DOCKER_IO { DOCKER_IO_SERVER } else { domain };
-        let mut endpoint = Endpoint::upstream(server);
-        endpoint.tls = self.certificates(server)?;
-        if endpoint.tls.is_empty() {
-            endpoint.tls = match self.folder_of(domain)? {
+        let mut host = Host::upstream(server);
+        host.tls = self.certificates(server)?;
+        if host.tls.is_empty() {
+            host.tls = match self.folder_of(domain)? {
                 Some(folder) => TlsFiles::read(&folder)?,
                 None => TlsFiles::default(),
             };
         }
         if let Some(scheme) = self.default_scheme {
-            endpoint.reach = Reach::Only(scheme);
+            host.reach = Reach::Only(scheme);
         }
         if self.is_insecure(domain) {
-            endpoint.tls.skip_verify = true;
+            host.tls.skip_verify = true;
             if self.default_scheme.is_none() {
-                endpoint.reach = Reach::HttpsThenHttp;
+                host.reach = Reach::HttpsThenHttp;
             }
         }
-        Ok(endpoint)
+        Ok(host)
     }
 
-    fn mirror(&self, mirror: &Mirror) -> Result<Endpoint, ConfigError> {
-        let mut endpoint = Endpoint::upstream(mirror.url().authority());
-        endpoint.reach = Reach::Only(mirror.url().scheme());
-        endpoint.path = format!("{}/v2", mirror.url().path().trim_end_matches('/'));
-        endpoint.capabilities = Capabilities::MIRROR;
-        endpoint.upstream = false;
-        endpoint.tls = self.certificates(&endpoint.authority)?;
-        endpoint.tls.skip_verify = self.is_insecure(&endpoint.authority);
-        Ok(endpoint)
+    fn mirror(&self, mirror: &Mirror) -> Result<Host, ConfigError> {
+        let mut host = Host::upstream(mirror.url().authority());
+        host.reach = Reach::Only(mirror.url().scheme());
+        host.path = format!("{}/v2", mirror.url().path().trim_end_matches('/'));
+        host.capabilities = Capabilities::MIRROR;
+        host.upstream = false;
+        host.tls = self.certificates(&host.authority)?;
+        host.tls.skip_verify = self.is_insecure(&host.authority);
+        Ok(host)
     }
 
     /// Docker's certificates for exactly this host and port.

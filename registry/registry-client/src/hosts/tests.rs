@@ -1,16 +1,16 @@
-//! Which endpoints a registry has, from folders as administrators lay them out.
+//! Which hosts a registry has, from folders as administrators lay them out.
 
 use std::fs;
 
 use super::*;
 
 fn shown(hosts: &Hosts, domain: &str) -> Vec<String> {
-    let show = |e: &Endpoint| {
+    let show = |e: &Host| {
         let verify = if e.tls.skip_verify { " unverified" } else { "" };
         let whose = if e.upstream { "" } else { " mirror" };
         format!("{:?} {}{}{verify}{whose}", e.reach, e.authority, e.path)
     };
-    hosts.endpoints(domain).unwrap().iter().map(show).collect()
+    hosts.of(domain).unwrap().iter().map(show).collect()
 }
 
 #[test]
@@ -68,13 +68,13 @@ fn a_hosts_file_decides_by_any_name_of_its_folder() {
     );
     // Without `server` the registry itself comes last, with what stands at the top.
     write("127.0.0.1:5000", "capabilities = [\"pull\", \"resolve\"]\n");
-    let found = hosts.endpoints("127.0.0.1:5000").unwrap();
+    let found = hosts.of("127.0.0.1:5000").unwrap();
     assert_eq!(found.len(), 1);
     assert!(found[0].upstream && !found[0].capabilities.push);
     write("127.0.0.1_5000_", "server = \"http://other:1\"\n");
     assert_eq!(shown(&hosts, "127.0.0.1:5000"), ["Only(Http) other:1/v2"]);
     write("broken.io", "server = 1\n");
-    let error = hosts.endpoints("broken.io").unwrap_err().to_string();
+    let error = hosts.of("broken.io").unwrap_err().to_string();
     assert!(error.ends_with("broken.io/hosts.toml: `server` is not a string"), "{error}");
 }
 

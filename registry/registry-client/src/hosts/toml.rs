@@ -9,22 +9,22 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use toml::{Table, Value};
 
-use super::{Capabilities, Endpoint, Reach, TlsFiles};
+use super::{Capabilities, Host, Reach, TlsFiles};
 use crate::error::ConfigError;
 use crate::url::{Scheme, Url};
 
 /// Larger files are no configuration.
 const MAX_FILE: u64 = 1 << 20;
 
-/// The endpoints that `file` names for `domain`. The last one has an empty authority when
+/// The hosts that `file` names for `domain`. The last one has an empty authority when
 /// the file names no `server`: it then stands for the registry itself.
-pub(super) fn read(folder: &Path, file: &Path, domain: &str) -> Result<Vec<Endpoint>, ConfigError> {
+pub(super) fn read(folder: &Path, file: &Path, domain: &str) -> Result<Vec<Host>, ConfigError> {
     let text = super::certs::read_text(file, MAX_FILE)?;
     parse(&text, folder, domain).map_err(|why| ConfigError::Content { path: file.into(), why })
 }
 
 /// The registry itself takes over what the file says at its top, where it says something.
-pub(super) fn keep_root_settings(upstream: &mut Endpoint, read: Endpoint) {
+pub(super) fn keep_root_settings(upstream: &mut Host, read: Host) {
     upstream.capabilities = read.capabilities;
     upstream.headers = read.headers;
     upstream.dial_timeout = read.dial_timeout;
@@ -33,47 +33,44 @@ pub(super) fn keep_root_settings(upstream: &mut Endpoint, read: Endpoint) {
     }
 }
 
-fn parse(text: &str, folder: &Path, domain: &str) -> Result<Vec<Endpoint>, String> {
+fn parse(text: &str, folder: &Path, domain: &str) -> Result<Vec<Host>, String> {
     let root: Table = text.parse().map_err(|e: toml::de::Error| e.message().to_owned())?;
-    let mut endpoints = Vec::new();
-    if let Some(hosts) = root.get("host") {
-        let hosts = hosts.as_table().ok_or("`host` is not a table")?;
-        for (server, table) in hosts {
+    let mut hosts = Vec::new();
+    if let Some(tables) = root.get("host") {
+        let tables = tables.as_table().ok_or("`host` is not a table")?;
+        for (server, table) in tables {
             let table =
                 table.as_table().ok_or_else(|| format!("host {server:?} is not a table"))?;
-            let mut endpoint = endpoint(server, table, folder)?;
-            endpoint.upstream = false;
-            endpoints.push(endpoint);
+            let mut host = host(server, table, folder)?;
+            host.upstream = false;
+            hosts.push(host);
         }
     }
     let server = match root.get("server") {
         None => "",
         Some(server) => server.as_str().ok_or("`server` is not a string")?,
     };
-    endpoints.push(endpoint(server, &root, folder)?);
-    for endpoint in &mut endpoints {
-        if endpoint.authority != domain
-            && !endpoint.authority.is_empty()
-            && !is_hub(endpoint, domain)
-        {
-            endpoint.namespace = Some(domain.into());
+    hosts.push(host(server, &root, folder)?);
+    for host in &mut hosts {
+        if host.authority != domain && !host.authority.is_empty() && !is_hub(host, domain) {
+            host.namespace = Some(domain.into());
         }
     }
-    Ok(endpoints)
+    Ok(hosts)
 }
 
-fn is_hub(endpoint: &Endpoint, domain: &str) -> bool {
-    domain == super::DOCKER_IO && endpoint.authority == super::DOCKER_IO_SERVER
+fn is_hub(host: &Host, domain: &str) -> bool {
+    domain == super::DOCKER_IO && host.authority == super::DOCKER_IO_SERVER
 }
 
-fn endpoint(server: &str, table: &Table, folder: &Path) -> Result<Endpoint, String> {
-    let mut endpoint = Endpoint::upstream("");
+fn host(server: &str, table: &Table, folder: &Path) -> Result<Host, String> {
+    let mut host = Host::upstream("");
     if !server.is_empty() {
-        address(&mut endpoint, server, flag(table, "override_path")?.unwrap_or(false))?;
+        address(&mut host, server, flag(table, "override_path")?.unwrap_or(false))?;
     }
-    endpoint.capabilities = capabilities(table)?;
-    endpoint.headers = headers(table)?;
-    endpoint.dial_timeout = match table.get("dial_timeout") {
+    host.capabilities = capabilities(table)?;
+    host.headers = headers(table)?;
+    host.dial_timeout = match table.get("dial_timeout") {
         None => None,
         Some(value) => {
             let text = value.as_str().unwrap_or_default();
@@ -82,28 +79,28 @@ fn endpoint(server: &str, table: &Table, folder: &Path) -> Result<Endpoint, Stri
         }
     };
     let skip_verify = flag(table, "skip_verify")?;
-    endpoint.tls = TlsFiles {
+    host.tls = TlsFiles {
         ca: paths(table, "ca", folder)?,
         client: pairs(table, folder)?,
         skip_verify: skip_verify.unwrap_or(false),
     };
     // http with certificates: https is tried first, unless the port says what it is.
-    let explicit = !endpoint.tls.is_empty() || skip_verify.is_some();
-    let plain = endpoint.reach == Reach::Only(Scheme::Http);
-    if plain && explicit && !endpoint.authority.ends_with(":80") {
-        endpoint.reach = Reach::HttpsThenHttp;
+    let explicit = !host.tls.is_empty() || skip_verify.is_some();
+    let plain = host.reach == Reach::Only(Scheme::Http);
+    if plain && explicit && !host.authority.ends_with(":80") {
+        host.reach = Reach::HttpsThenHttp;
     }
-    Ok(endpoint)
+    Ok(host)
 }
 
-fn address(endpoint: &mut Endpoint, server: &str, override_path: bool) -> Result<(), String> {
+fn address(host: &mut Host, server: &str, override_path: bool) -> Result<(), String> {
     let full =
         if server.starts_with("http") { server.to_owned() } else { format!("https://{server}") };
     let url = Url::parse(&full).map_err(|why| format!("unable to parse server {full}: {why}"))?;
-    endpoint.authority = url.authority().into();
-    endpoint.reach = Reach::Only(url.scheme());
+    host.authority = url.authority().into();
+    host.reach = Reach::Only(url.scheme());
     let path = url.path().trim_end_matches('/');
-    endpoint.path = match path {
+    host.path = match path {
         path if override_path || path.ends_with("/v2") => path.into(),
         path => format!("{path}/v2"),
     };
@@ -235,7 +232,7 @@ fn go_duration(text: &str) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn all(text: &str) -> Result<Vec<Endpoint>, String> {
+    fn all(text: &str) -> Result<Vec<Host>, String> {
         parse(text, Path::new("/c"), "r.io:5000")
     }
 

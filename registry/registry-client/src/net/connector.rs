@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     pub(crate) user_agent: String,
 }
 
-/// Connects to any server by the certificates of one endpoint.
+/// Connects to any server by the certificates of one host.
 #[derive(Clone)]
 pub(crate) struct Connector(Arc<Inner>);
 
@@ -192,7 +192,7 @@ impl Inner {
         })
     }
 
-    /// Built at the first handshake: many endpoints never need it.
+    /// Built at the first handshake: many hosts never need it.
     async fn tls(self: &Arc<Self>) -> Result<Arc<ClientConfig>, Refusal> {
         let build = || async {
             let inner = self.clone();

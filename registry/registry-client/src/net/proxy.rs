@@ -26,7 +26,7 @@ pub(crate) struct Proxy {
     pub(crate) authorization: Option<HeaderValue>,
 }
 
-/// Hosts that are reached directly.
+/// What is reached directly.
 #[derive(Clone, Debug, PartialEq)]
 enum Exempt {
     All,

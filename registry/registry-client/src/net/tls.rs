@@ -75,7 +75,7 @@ impl SystemRoots {
     }
 }
 
-/// The configuration that an endpoint's files describe. Reads files: may block.
+/// The configuration that a host's files describe. Reads files: may block.
 pub(crate) fn configure(
     files: &TlsFiles,
     system: &SystemRoots,

@@ -1,4 +1,4 @@
-//! The pool of connections of one endpoint, and the limits on its silence.
+//! The pool of connections of one host, and the limits on its silence.
 
 use std::error::Error as StdError;
 use std::io;
@@ -86,7 +86,7 @@ fn read_words(error: &io::Error) -> String {
     }
 }
 
-/// Requests to one endpoint, and to where it redirects.
+/// Requests to one host, and to where it redirects.
 pub(crate) struct Transport {
     shared: Arc<Shared>,
     files: TlsFiles,
@@ -102,7 +102,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) method: Method,
     pub(crate) url: &'a Url,
     pub(crate) headers: HeaderMap,
-    /// Whether another server than the endpoint answers: it is shown no client certificate.
+    /// Whether another server than the host answers: it is shown no client certificate.
     pub(crate) away: bool,
     pub(crate) answer_timeout: Duration,
 }

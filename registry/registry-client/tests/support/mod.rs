@@ -1,7 +1,7 @@
 //! A scripted registry for tests: every request is recorded, every answer is the test's,
 //! down to where the connection breaks.
 
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod cutter;
 pub mod images;
