@@ -1,5 +1,7 @@
 //! Authorization: tokens, scopes, their renewal, and where secrets may go.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may")]
+
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

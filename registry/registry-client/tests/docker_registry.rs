@@ -1,6 +1,8 @@
 //! Against a real registry: Debian's docker-registry, plain, by TLS, with passwords, with
 //! tokens, and with a line between that breaks.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may")]
+
 mod support;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Pulls against a registry that misbehaves.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may")]
+
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

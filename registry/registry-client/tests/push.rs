@@ -1,5 +1,7 @@
 //! Pushes: the cheapest way first, and on from where an upload broke.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may")]
+
 mod support;
 
 use std::io::Write;
@@ -112,9 +114,11 @@ async fn a_blob_of_another_repository_is_mounted_else_sent() {
 async fn a_mount_that_is_refused_is_no_reason_not_to_push() {
     let store = Store::shared();
     let inner = store.clone();
-    let fake = Fake::start(move |seen| match seen.path.contains("mount=") {
-        true => Answer::error(403, "DENIED", "not yours"),
-        false => inner.lock().unwrap().answer(seen),
+    let fake = Fake::start(move |seen| {
+        if seen.path.contains("mount=") {
+            return Answer::error(403, "DENIED", "not yours");
+        }
+        inner.lock().unwrap().answer(seen)
     })
     .await;
     let content = noise(1000);
