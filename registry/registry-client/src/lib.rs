@@ -7,6 +7,7 @@
 //! writes, progress output, and any copy of a blob's bytes between socket and reader.
 
 mod answer;
+mod authorize;
 mod blob;
 mod challenge;
 mod client;

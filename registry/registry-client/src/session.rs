@@ -1,5 +1,5 @@
-//! One user's requests to one registry: authorization, redirects, retries, and the next
-//! host when one fails.
+//! One user's requests to one registry: redirects, retries, and the next host when one
+//! fails. What they show of the user is in `authorize.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,9 +10,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::OnceCell;
 
 use crate::answer::{Answer, MAX_BODY};
-use crate::challenge::{self, Challenge};
+use crate::authorize::Proof;
+use crate::challenge;
 use crate::client::Inner;
-use crate::credentials::{CredentialRequest, CredentialSource, Credentials};
+use crate::credentials::CredentialSource;
 use crate::error::{At, Error, Object, Place};
 use crate::header;
 use crate::hosts::Capabilities;
@@ -21,7 +22,6 @@ use crate::remote::{Contact, Hop, Knock, Remote};
 use crate::retry::Patience;
 use crate::scope::Scopes;
 use crate::source::Payload;
-use crate::token::{self, TokenRequest};
 use crate::url::Url;
 
 /// Redirects of a request that are followed; as many as Go follows.
@@ -38,7 +38,7 @@ pub trait Watch: Send + Sync {
 pub(crate) struct Session {
     pub(crate) client: Arc<Inner>,
     pub(crate) registry: Arc<str>,
-    credentials: Arc<dyn CredentialSource>,
+    pub(crate) credentials: Arc<dyn CredentialSource>,
     headers: Arc<HeaderMap>,
     user_agent: HeaderValue,
     watch: Option<Arc<dyn Watch>>,
@@ -103,13 +103,6 @@ impl Reply {
     pub(crate) async fn done(self) {
         drain(self.body).await;
     }
-}
-
-/// What a request shows of who asks.
-struct Proof {
-    value: Option<HeaderValue>,
-    /// Whether another attempt to get one would be no better.
-    fresh: bool,
 }
 
 impl Session {
@@ -284,37 +277,6 @@ impl Session {
         Err(refusal(reply, &call.method).await)
     }
 
-    /// Something better to show after a refusal, if there is any.
-    async fn renew(
-        &self,
-        remote: &Remote,
-        contact: &Contact,
-        call: &Call<'_>,
-        at: &At,
-        reply: &Reply,
-        proof: &Proof,
-    ) -> Result<Option<HeaderValue>, Error> {
-        let mut challenges = challenge::of_headers(&reply.headers);
-        match reply.status {
-            401 => {}
-            // Rights may have been granted since a kept token was given.
-            403 if !proof.fresh && challenges.is_empty() => {
-                challenges.clone_from(&contact.challenges);
-            }
-            _ => return Ok(None),
-        }
-        let wanted = scopes_of(&challenges, call.scopes);
-        let hopeless = proof.fresh && proof.value.is_some() && wanted == *call.scopes;
-        if challenges.is_empty() || hopeless {
-            return Ok(None);
-        }
-        remote.heard(challenges.clone()).await;
-        let again = Call { scopes: &wanted, ..call.clone() };
-        let rejected = proof.value.as_ref();
-        let better = self.prove(remote, contact, &challenges, &again, at, rejected).await?;
-        Ok(better.value.filter(|value| Some(value) != proof.value.as_ref()))
-    }
-
     fn place(&self, remote: &Remote, contact: &Contact, call: &Call<'_>) -> Result<At, Error> {
         let mut at: At = Box::new(Place {
             method: call.method.clone(),
@@ -336,73 +298,6 @@ impl Session {
         }
         at.url = url;
         Ok(at)
-    }
-
-    /// What to show for these challenges.
-    async fn prove(
-        &self,
-        remote: &Remote,
-        contact: &Contact,
-        challenges: &[Challenge],
-        call: &Call<'_>,
-        at: &At,
-        rejected: Option<&HeaderValue>,
-    ) -> Result<Proof, Error> {
-        let known = challenges.iter().any(|c| c.is("bearer") || c.is("basic"));
-        if !known && !challenges.is_empty() {
-            return Ok(Proof { value: None, fresh: true });
-        }
-        let credentials = if challenges.is_empty() {
-            Credentials::Anonymous
-        } else {
-            self.credentials(remote, challenges, at).await?
-        };
-        if let Credentials::RegistryToken(token) = &credentials {
-            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
-            let mut value =
-                value.map_err(|_| Error::protocol(at.clone(), "malformed registry token"))?;
-            value.set_sensitive(true);
-            return Ok(Proof { value: Some(value), fresh: true });
-        }
-        let basic = credentials.basic();
-        for challenge in challenges {
-            if challenge.is("bearer") {
-                let request = TokenRequest {
-                    challenge,
-                    scopes: call.scopes,
-                    credentials: &credentials,
-                    user_agent: &self.user_agent,
-                    timeout: self.client.config.timeouts.answer,
-                    at,
-                };
-                let tokens = &self.client.tokens;
-                let granted =
-                    token::token(tokens, remote, &contact.base, &request, rejected).await?;
-                return Ok(Proof { value: Some(granted.value), fresh: granted.fresh });
-            }
-            let other = challenges.iter().any(|c| c.is("bearer"));
-            if challenge.is("basic") && (basic.is_some() || !other) {
-                let value = basic.ok_or_else(|| Error::NoCredentials { at: at.clone() })?;
-                return Ok(Proof { value: Some(value), fresh: true });
-            }
-        }
-        Ok(Proof { value: None, fresh: false })
-    }
-
-    pub(crate) async fn credentials(
-        &self,
-        remote: &Remote,
-        challenges: &[Challenge],
-        at: &At,
-    ) -> Result<Credentials, Error> {
-        let request = CredentialRequest {
-            registry: &self.registry,
-            host: &remote.host.authority,
-            upstream: remote.host.upstream,
-            challenges,
-        };
-        let found = self.credentials.credentials(request).await;
-        found.map_err(|why| Error::protocol(at.clone(), format!("no credentials: {why}")))
     }
 
     /// Sends a request and goes where it is redirected; with whether it was the host
@@ -484,12 +379,6 @@ impl Session {
 pub(crate) fn reason(parts: &http::response::Parts) -> Option<String> {
     let told = parts.extensions.get::<hyper::ext::ReasonPhrase>()?;
     Some(String::from_utf8_lossy(told.as_bytes()).into_owned())
-}
-
-/// What a challenge wants, joined with what the request needs anyway.
-fn scopes_of(challenges: &[Challenge], needed: &Scopes) -> Scopes {
-    let asked = challenges.iter().filter(|c| c.is("bearer")).filter_map(|c| c.get("scope"));
-    asked.fold(needed.clone(), |scopes, text| scopes.with(&Scopes::parse(text)))
 }
 
 /// The error that an unexpected answer is.

@@ -139,7 +139,7 @@ async fn certificates_that_can_not_be_used_are_named() {
     let root = tempfile::tempdir().unwrap();
     let folder = certs_folder(root.path(), "registry.test");
     std::fs::write(folder.join("ca.crt"), "no certificate").unwrap();
-    let (_proxy, repository) = named(nobody().await, root.path()).await;
+    let (_proxy, repository) = named(nobody(), root.path()).await;
     // It matters only once something listens.
     let fake = secured(&tls::self_signed("registry.test"), None).await;
     let (_other, reachable) = named(fake.address, root.path()).await;
@@ -217,7 +217,7 @@ async fn a_mirror_is_asked_first_and_passed_over_when_it_fails() {
         _ => Answer::error(404, "MANIFEST_UNKNOWN", "manifest unknown"),
     })
     .await;
-    let dead = format!("http://{}", nobody().await);
+    let dead = format!("http://{}", nobody());
     let repository = mirrored(&[dead, lacks.url(""), good.url("/hub")]);
     repository.manifest(&latest()).await.unwrap();
     assert_eq!(lacks.lines(), ["GET /v2/library/ubuntu/manifests/latest"]);
@@ -310,7 +310,7 @@ async fn proxies_are_asked_with_their_password() {
 
 #[tokio::test]
 async fn a_proxy_that_is_not_there_is_told_as_such() {
-    let address = nobody().await;
+    let address = nobody();
     let proxies = Proxies::new("", &format!("http://{address}"), "").unwrap();
     let client = Client::new(Config { proxies, ..config() });
     let reference = "registry.test/app".parse().unwrap();

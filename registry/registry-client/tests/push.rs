@@ -174,6 +174,47 @@ async fn a_body_that_is_too_large_for_the_server_goes_in_pieces() {
     assert!(error.to_string().ends_with("unknown: too large"), "{error}");
 }
 
+/// Refuses a PUT as soon as its head is there, and reads on, as a proxy does that limits
+/// bodies.
+async fn hasty(listener: tokio::net::TcpListener) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    while let Ok((mut stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut head = vec![0; 4096];
+            while let Ok(read) = stream.read(&mut head).await
+                && read > 0
+            {
+                let answer: &[u8] = match &head[..4] {
+                    // A TLS handshake.
+                    [0x16, ..] => return,
+                    b"GET " => b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+                    b"HEAD" => b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+                    b"POST" => b"HTTP/1.1 202 Accepted\r\nlocation: /up\r\ncontent-length: 0\r\n\r\n",
+                    b"PUT " => b"HTTP/1.1 413 Too Large\r\ncontent-length: 4\r\nconnection: close\r\n\r\nlots",
+                    _ => b"",
+                };
+                stream.write_all(answer).await.ok();
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_body_is_sent_is_heard() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(hasty(listener));
+    let reference = format!("{address}/app").parse().unwrap();
+    let repository =
+        support::client().repository(&reference, registry_client::Credentials::Anonymous);
+    let (descriptor, source) = layer(&Bytes::from(vec![7; 30 << 20]));
+    let options = PushOptions { chunk: Some(30 << 20), ..plain() };
+    let error = repository.push_blob(&descriptor, source, &options).await.unwrap_err();
+    server.abort();
+    let Error::Rejected { answer, .. } = &error else { panic!("{error}") };
+    assert_eq!((answer.status, answer.to_string().as_str()), (413, "unknown: lots"));
+}
+
 #[tokio::test]
 async fn a_broken_upload_goes_on_where_the_registry_has_it() {
     let store = Store::shared();

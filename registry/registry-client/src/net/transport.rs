@@ -19,7 +19,7 @@ use crate::hosts::TlsFiles;
 use crate::url::{Scheme, Url};
 
 /// How long a connection is kept that nobody uses.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(20);
 /// How many of them are kept.
 const MAX_IDLE: usize = 8;
 
