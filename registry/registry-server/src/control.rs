@@ -112,6 +112,7 @@ fn wish(query: &Query) -> Option<Wish> {
         dry_run: query.get("dry-run")? == "true",
         delete_untagged: query.get("delete-untagged")? == "true",
         min_age: Duration::from_secs(query.get("min-age")?.parse().ok()?),
+        is_cache: false,
     })
 }
 

@@ -12,9 +12,11 @@ mod http;
 pub mod manifest;
 mod metrics;
 pub mod name;
+mod proxy;
 pub mod server;
 pub mod store;
 mod tls;
 
 pub use auth::{InvalidAuth, Options as AuthOptions, TokenOptions};
+pub use proxy::InvalidProxy;
 pub use tls::InvalidTls;

@@ -19,13 +19,17 @@ use crate::config::Settings;
 use crate::control;
 use crate::http::{Limits, Stream, serve_connection};
 use crate::metrics::{self, Metrics};
-use crate::store::{Options, Store, StoreError, control_socket};
+use crate::proxy::{InvalidProxy, Proxy};
+use crate::store::gc::Wish;
+use crate::store::{Options, REFRESH, Refresh, Store, StoreError, control_socket};
 use crate::tls::{InvalidTls, Reloadable};
 
 /// How long a client may take to agree on TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often at most uploads that rest are looked for.
 const EXPIRY_CHECK: Duration = Duration::from_secs(600);
+/// How often at most a cache is looked through.
+const CACHE_CHECK: Duration = Duration::from_secs(3600);
 /// How long nothing must have been asked before free memory is given back.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -41,6 +45,9 @@ pub enum StartError {
     /// Certificates.
     #[error(transparent)]
     Tls(#[from] InvalidTls),
+    /// The registry behind a cache.
+    #[error(transparent)]
+    Proxy(#[from] InvalidProxy),
     /// A socket or a file.
     #[error("{what}: {source}")]
     Io {
@@ -90,7 +97,14 @@ impl Server {
             Some(path) => Some(AccessLog::open(path).map_err(io_error(format!("opening {path}")))?),
             None => None,
         };
-        let options = Options { max_uploads: settings.max_uploads, refresh: !settings.read_only };
+        let refresh = match &settings.upstream {
+            Some(_) => Refresh::WhenUsed,
+            None if settings.read_only => Refresh::Never,
+            None => Refresh::WhenAsked,
+        };
+        let ttl = settings.upstream.as_ref().and_then(|upstream| upstream.ttl);
+        let refresh_after = ttl.map_or(REFRESH, |ttl| REFRESH.min(ttl / 4));
+        let options = Options { max_uploads: settings.max_uploads, refresh, refresh_after };
         let root = settings.root.clone();
         let store = tokio::task::spawn_blocking(move || Store::open(&root, options)).await;
         let store =
@@ -101,8 +115,14 @@ impl Server {
             Some(path) => Some(PidFile::write(path)?),
             None => None,
         };
+        let store = Arc::new(store);
+        let proxy = match &settings.upstream {
+            Some(upstream) => Some(Proxy::new(Arc::clone(&store), upstream)?),
+            None => None,
+        };
         let registry = Registry {
-            store: Arc::new(store),
+            store,
+            proxy,
             auth,
             read_only: AtomicBool::new(settings.read_only),
             allow_delete: AtomicBool::new(settings.allow_delete),
@@ -150,6 +170,8 @@ impl Server {
         let (control, path) = control;
         tasks.spawn(control::serve(Arc::clone(&registry), control, stop.clone()));
         let upkeep = tokio::spawn(upkeep(Arc::clone(&registry), begun.upload_expiry));
+        let ttl = begun.upstream.as_ref().and_then(|upstream| upstream.ttl);
+        let forget = ttl.map(|ttl| tokio::spawn(forget(Arc::clone(&registry), ttl)));
         let memory = tokio::spawn(give_back(Arc::clone(&self.requested)));
         loop {
             tokio::select! {
@@ -163,6 +185,7 @@ impl Server {
         }
         upkeep.abort();
         memory.abort();
+        forget.inspect(tokio::task::JoinHandle::abort);
         std::fs::remove_file(path).ok();
         drop(self.pidfile);
     }
@@ -302,6 +325,28 @@ async fn upkeep(registry: Arc<Registry>, expiry: Duration) {
         let expired = tokio::task::spawn_blocking(move || store.expire_uploads(expiry)).await;
         if let Ok(count @ 1..) = expired {
             tracing::info!(count, "uploads were given up: nobody went on with them");
+        }
+    }
+}
+
+/// Takes from a cache what nobody used for a time.
+async fn forget(registry: Arc<Registry>, ttl: Duration) {
+    let wish = Wish { min_age: ttl, is_cache: true, ..Wish::default() };
+    let mut clock = tokio::time::interval((ttl / 4).clamp(Duration::from_secs(1), CACHE_CHECK));
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        let store = Arc::clone(&registry.store);
+        let collect = move || store.collect(&wish, &mut |_| {});
+        match tokio::task::spawn_blocking(collect).await {
+            Ok(Ok(report)) if report.blobs == 0 => {}
+            Ok(Ok(report)) => {
+                registry.metrics.collected(report.bytes);
+                tracing::info!(?report, "what nobody used was forgotten");
+            }
+            Ok(Err(StoreError::Collecting)) => {}
+            Ok(Err(error)) => tracing::error!("forgetting what nobody used: {error}"),
+            Err(error) => tracing::error!("a worker failed: {error}"),
         }
     }
 }

@@ -12,7 +12,8 @@ use registry_server::name::TagOrDigest;
 use registry_server::store::gc::{Report, Wish};
 use registry_server::store::{Condition, StoreError};
 
-const NOW: Wish = Wish { dry_run: false, delete_untagged: false, min_age: Duration::ZERO };
+const NOW: Wish =
+    Wish { dry_run: false, delete_untagged: false, min_age: Duration::ZERO, is_cache: false };
 
 fn collect(f: &Fixture, wish: &Wish) -> Report {
     f.store.collect(wish, &mut |_| {}).unwrap()

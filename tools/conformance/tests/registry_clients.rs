@@ -176,7 +176,11 @@ struct Docker {
 
 impl Docker {
     fn start(kind: RegistryKind) -> Self {
-        let engine = Engine::start(Kind::Dockerd, &[]).unwrap();
+        Self::start_with(kind, &[])
+    }
+
+    fn start_with(kind: RegistryKind, flags: &[&str]) -> Self {
+        let engine = Engine::start(Kind::Dockerd, flags).unwrap();
         let registry = Registry::start_inside(engine.netns().unwrap(), kind).unwrap();
         // The CLI finds its plugins in its configuration.
         let plugins = engine.scratch().join("config/cli-plugins");
@@ -284,6 +288,34 @@ fn docker_makes_and_reads_multi_platform_images_in_the_registry() {
         docker.run(&["pull", "--platform=linux/amd64", &list]);
         whole_after(docker, 5);
     }
+}
+
+#[test]
+fn docker_pulls_from_docker_hub_through_a_cache_as_its_mirror() {
+    lab::require!("dockerd", "docker");
+    // In a network namespace of its own every port is free.
+    let mirror = "--registry-mirror=http://127.0.0.1:5000";
+    let docker = Docker::start_with(RegistryKind::Ferry, &[mirror]);
+    let name = docker.at("library/app:1");
+    docker.image(&name, "of the hub");
+    docker.run(&["push", &name]);
+    let id = docker.run(&["inspect", "--format={{.Id}}", &name]);
+    docker.forget(&name);
+    let upstream = format!("--proxy-remote-url=http://{}", docker.registry.address());
+    let enter = docker.engine.netns().unwrap().enter();
+    let before: Vec<&str> = enter.iter().map(String::as_str).collect();
+    let scratch = Scratch::new("registry").unwrap();
+    let flags = [upstream.as_str(), "--listen=127.0.0.1:5000"];
+    let cache = Registry::start_below(&before, &flags, scratch).unwrap();
+    docker.run(&["pull", "app:1"]);
+    assert_eq!(docker.run(&["inspect", "--format={{.Id}}", "app:1"]), id);
+    let cache = Registry::start_in(RegistryKind::Ferry, &[], cache.into_scratch()).unwrap();
+    // What docker had already it did not ask for.
+    let kept = cache.send("GET", "/v2/library/app/manifests/1", &[], b"").unwrap();
+    let layers = kept.json()["layers"].as_array().unwrap().clone();
+    let newest = layers.last().unwrap()["digest"].as_str().unwrap();
+    let blob = cache.send("GET", &format!("/v2/library/app/blobs/{newest}"), &[], b"").unwrap();
+    assert_eq!((kept.status, blob.status), (200, 200));
 }
 
 /// What docker stored is held against its digests by a registry of the host's network.

@@ -29,7 +29,8 @@ pub(crate) fn push_blob(registry: &Registry, name: &str, bytes: &[u8]) -> Pushed
     let at = send("POST", &format!("/v2/{name}/blobs/uploads/"), b"")?;
     let (first, second) = bytes.split_at(bytes.len() / 2);
     let at = send("PATCH", &at, first)?;
-    send("PUT", &format!("{at}?digest={digest}"), second)?;
+    let sign = if at.contains('?') { '&' } else { '?' };
+    send("PUT", &format!("{at}{sign}digest={digest}"), second)?;
     Some(digest)
 }
 

@@ -26,6 +26,11 @@ impl Default for Insecure {
 }
 
 impl Insecure {
+    /// Nobody, not even loopback: for who was told a scheme and means it.
+    pub const fn none() -> Self {
+        Self { hosts: Vec::new(), networks: Vec::new() }
+    }
+
     /// Loopback and `entries`; each a network, or a host with perhaps a port.
     pub fn new<S: AsRef<str>>(entries: &[S]) -> Result<Self, InvalidInsecure> {
         let mut list = Self::default();

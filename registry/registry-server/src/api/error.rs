@@ -25,6 +25,7 @@ pub(crate) enum Code {
     NameUnknown,
     SizeInvalid,
     Unauthorized,
+    Denied,
     Unsupported,
     TooManyRequests,
     TagInvalid,
@@ -56,6 +57,9 @@ impl Code {
             }
             Self::Unauthorized => {
                 ("UNAUTHORIZED", StatusCode::UNAUTHORIZED, "authentication required")
+            }
+            Self::Denied => {
+                ("DENIED", StatusCode::FORBIDDEN, "requested access to the resource is denied")
             }
             Self::Unsupported => {
                 ("UNSUPPORTED", StatusCode::METHOD_NOT_ALLOWED, "The operation is unsupported.")

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{Answer, ApiError, Call, Code, Registry, answer};
 use crate::http::escape;
 use crate::name::Repository;
+use crate::store::{Page, Store};
 
 /// Most tags of a page that names no number.
 const MAX_TAGS: usize = 10_000;
@@ -21,14 +22,41 @@ impl Registry {
         let limit = number(call)?.unwrap_or(MAX_TAGS).min(MAX_TAGS);
         let last = call.query.get("last").map(str::to_owned);
         let shown = name.to_string();
-        let listed = self.blocking(move |store| store.tags(&name, last.as_deref(), limit)).await?;
-        let tags: Vec<&str> = listed.0.iter().map(crate::name::Tag::as_str).collect();
+        let there = self.tags_there(&name, last.as_deref(), limit).await?;
+        let (tags, more) = if let Some(listed) = there {
+            listed
+        } else {
+            let list = move |store: &Store| store.tags(&name, last.as_deref(), limit);
+            let (tags, more) = self.blocking(list).await?;
+            (tags.iter().map(ToString::to_string).collect(), more)
+        };
         let mut response = answer::json(&json!({"name": shown, "tags": tags}));
-        if let (true, Some(last)) = (listed.1, tags.last()) {
+        if let (true, Some(last)) = (more, tags.last()) {
             let target = format!("/v2/{shown}/tags/list?n={limit}&last={}", escape(last));
             answer::link_next(response.headers_mut(), &target);
         }
         Ok(response)
+    }
+
+    /// The tags that the registry behind a cache has, if there is one and it can be reached.
+    async fn tags_there(
+        &self,
+        name: &Repository,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<(Vec<String>, bool)>, ApiError> {
+        let Some(proxy) = &self.proxy else { return Ok(None) };
+        let mut tags = match proxy.tags(name).await {
+            Err(failure) if failure.may_pass() && self.store.has_repository(name) => {
+                return Ok(None);
+            }
+            tags => tags?,
+        };
+        tags.sort_unstable();
+        tags.retain(|tag| last.is_none_or(|last| tag.as_str() > last));
+        let more = tags.len() > limit;
+        tags.truncate(limit);
+        Ok(Some((tags, more)))
     }
 
     /// The list of all repositories.
@@ -54,9 +82,17 @@ impl Registry {
             None => None,
         };
         let (shown, filter) = (name.to_string(), wanted.clone());
+        let there = match &self.proxy {
+            None => None,
+            Some(proxy) => match proxy.referrers(&name, &subject, wanted.as_deref()).await {
+                Err(failure) if failure.may_pass() => None,
+                found => Some(found?),
+            },
+        };
         let page = self
-            .blocking(move |store| {
-                store.referrers(&name, &subject, filter.as_deref(), last.as_ref())
+            .blocking(move |store| match there {
+                Some(all) => Ok(Page::of(all, last.as_ref())),
+                None => store.referrers(&name, &subject, filter.as_deref(), last.as_ref()),
             })
             .await?;
         let mut response = answer::json(&Index {

@@ -23,6 +23,13 @@ impl Registry {
         which: TagOrDigest,
     ) -> Answer {
         let is_head = call.is_head();
+        let (which, is_stale) = match &self.proxy {
+            None => (which, false),
+            Some(proxy) => {
+                let manifest = proxy.manifest(&name, &which).await?;
+                (TagOrDigest::Digest(manifest.digest), manifest.is_stale)
+            }
+        };
         let found = self.blocking(move |store| {
             let stored = store.manifest(&name, &which)?;
             let bytes = if is_head { None } else { Some(store.manifest_bytes(&stored.digest)?) };
@@ -35,6 +42,10 @@ impl Registry {
         answer::set(headers, header::CONTENT_TYPE, &stored.media_type);
         answer::set(headers, "Docker-Content-Digest", &stored.digest.to_string());
         answer::set(headers, header::ETAG, &etag);
+        if is_stale {
+            let warning = "299 - \"the registry behind this cache cannot be reached\"";
+            answer::set(headers, header::WARNING, warning);
+        }
         if blobs::matches_none(call, &etag) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return Ok(response);

@@ -20,6 +20,7 @@ use crate::access_log::AccessLog;
 use crate::auth::{Action, Auth, Need};
 use crate::http::{Body, Files, Query};
 use crate::metrics::Metrics;
+use crate::proxy::Proxy;
 use crate::store::{Store, StoreError};
 use answer::Ending;
 pub(crate) use error::{ApiError, Code};
@@ -32,6 +33,8 @@ type Answer = Result<Response<Body>, ApiError>;
 pub(crate) struct Registry {
     pub(crate) store: Arc<Store>,
     pub(crate) auth: Auth,
+    /// The registry that this one is a cache of.
+    pub(crate) proxy: Option<Proxy>,
     pub(crate) read_only: AtomicBool,
     pub(crate) allow_delete: AtomicBool,
     pub(crate) metrics: Metrics,
@@ -104,6 +107,10 @@ impl Registry {
     /// What is switched off answers so before anything else is looked at.
     fn allows(&self, method: &Method, route: &Route) -> Result<(), ApiError> {
         let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        if !reads && self.proxy.is_some() {
+            let why = "the registry is a pull-through cache";
+            return Err(ApiError::new(Code::Unsupported).message(why));
+        }
         if !reads && self.read_only.load(Ordering::Relaxed) {
             return Err(ApiError::new(Code::Unsupported).message("the registry is read-only"));
         }

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use options::{Given, Values, go_error};
-pub use settings::{Settings, Tls};
+pub use settings::{Settings, Tls, Upstream};
 use table::{GC, SERVE};
 
 use crate::store::gc::{MIN_AGE, Wish};
@@ -122,6 +122,7 @@ fn collect(args: &[String]) -> Result<Request, ConfigError> {
         dry_run: given.is_set("dry-run"),
         delete_untagged: given.is_set("delete-untagged"),
         min_age,
+        is_cache: false,
     };
     let root = given.text("root").unwrap_or(DEFAULT_ROOT);
     Ok(Request::Collect(root.into(), wish))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use options::Values;
+use registry_client::Url;
 use serde_json::Value;
 
 use super::{DEFAULT_ROOT, duration};
@@ -20,6 +21,19 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
 }
 
+/// The registry behind a pull-through cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where it is.
+    pub url: Url,
+    /// Who we are there.
+    pub username: Option<String>,
+    /// The file with the password.
+    pub password_file: Option<PathBuf>,
+    /// How long what nobody uses is kept; nothing means for ever.
+    pub ttl: Option<Duration>,
+}
+
 /// Everything that flags and file can say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each field is the option of the same name")]
@@ -28,6 +42,7 @@ pub struct Settings {
     pub listen: Vec<String>,
     pub tls: Option<Tls>,
     pub auth: AuthOptions,
+    pub upstream: Option<Upstream>,
     pub read_only: bool,
     pub allow_delete: bool,
     pub max_connections: usize,
@@ -57,6 +72,7 @@ impl Settings {
             listen,
             tls: from.tls()?,
             auth: from.auth()?,
+            upstream: from.upstream()?,
             read_only: from.flag("read-only", false),
             allow_delete: from.flag("allow-delete", true),
             max_connections: from.count("max-connections", 1024)?,
@@ -136,6 +152,34 @@ impl From<'_> {
             (None, None) if !verify && client_ca.is_none() => Ok(None),
             _ => Err("TLS needs both tlscert and tlskey".into()),
         }
+    }
+
+    fn upstream(&self) -> Result<Option<Upstream>, String> {
+        let (username, file) = (self.text("proxy-username"), self.text("proxy-password-file"));
+        let ttl = self.duration("proxy-ttl", Duration::from_secs(7 * 24 * 3600))?;
+        let Some(url) = self.text("proxy-remote-url") else {
+            if username.is_some() || file.is_some() || self.text("proxy-ttl").is_some() {
+                return Err("proxy-* needs proxy-remote-url".into());
+            }
+            return Ok(None);
+        };
+        let parsed =
+            Url::parse(&url).map_err(|e| format!("invalid proxy-remote-url {url}: {e}"))?;
+        if parsed.path() != "/" || parsed.query().is_some() {
+            return Err(format!("invalid proxy-remote-url {url}: it must end after host and port"));
+        }
+        if username.is_some() != file.is_some() {
+            return Err("proxy-username and proxy-password-file go together".into());
+        }
+        if self.flag("read-only", false) {
+            return Err("a pull-through cache cannot be read-only".into());
+        }
+        Ok(Some(Upstream {
+            url: parsed,
+            username,
+            password_file: file.map(PathBuf::from),
+            ttl: (!ttl.is_zero()).then_some(ttl),
+        }))
     }
 
     fn auth(&self) -> Result<AuthOptions, String> {
@@ -220,6 +264,11 @@ mod tests {
         assert!(error(&["--max-uploads", "0"]).contains("max-uploads must be a number above 0"));
         assert!(error(&["--upload-expiry", "1d"]).contains("invalid duration"));
         assert!(error(&["--log-level", "x"]).contains("invalid log-level: x"));
+        assert!(error(&["--proxy-ttl", "1h"]).contains("needs proxy-remote-url"));
+        assert!(error(&["--proxy-remote-url", "x"]).contains("invalid proxy-remote-url x"));
+        assert!(error(&["--proxy-remote-url=https://x/y"]).contains("must end after host"));
+        let half = ["--proxy-remote-url=https://x", "--proxy-username=u"];
+        assert!(error(&half).contains("go together"));
         assert!(error(&["--auth-realm", "x"]).contains("needs auth-htpasswd"));
         assert!(error(&["--auth-token-realm", "x"]).contains("auth-token-service"));
         let half = ["--auth-token-realm=r", "--auth-token-service=s", "--auth-token-issuer=i"];

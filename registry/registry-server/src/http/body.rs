@@ -133,11 +133,17 @@ pub(crate) struct FileBody {
 impl FileBody {
     /// The bytes of `file` from `offset` to before `end`, which are there. `files` is there when
     /// the connection can send from files.
-    pub(crate) fn new(file: File, offset: u64, end: u64, files: Option<Files>) -> Self {
+    pub(crate) fn new(
+        file: impl Into<Arc<File>>,
+        offset: u64,
+        end: u64,
+        files: Option<Files>,
+    ) -> Self {
+        let file = file.into();
         // Only advice: the kernel reads further ahead.
         let whole = std::num::NonZeroU64::new(end - offset);
         rustix::fs::fadvise(&file, offset, whole, rustix::fs::Advice::Sequential).ok();
-        let (file, pool) = (Arc::new(file), Pool::default());
+        let pool = Pool::default();
         Self { file, offset, end, files, fetched: 0, pool, waiting: None }
     }
 

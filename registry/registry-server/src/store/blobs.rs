@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use oci::Digest;
 
 use super::layout::{DATA, LINK};
-use super::{Store, StoreError, optional, set_time};
+use super::{Refresh, Store, StoreError, optional, set_time};
 use crate::name::Repository;
 
 /// An open blob.
@@ -26,8 +26,14 @@ impl Store {
     /// [`StoreError::BlobUnknown`]; [`StoreError::NameUnknown`] for no repository at all.
     pub fn blob(&self, name: &Repository, digest: &Digest) -> Result<Blob, StoreError> {
         let link = self.layout.layer(name, digest).join(LINK);
-        let linked = optional(fs::metadata(&link)).map_err(StoreError::at("reading", &link))?;
-        if linked.is_none() {
+        let there = match self.options.refresh {
+            Refresh::WhenUsed => self.rely_on(&link, digest)?,
+            Refresh::Never | Refresh::WhenAsked => {
+                let meta = optional(fs::metadata(&link));
+                meta.map_err(StoreError::at("reading", &link))?.is_some()
+            }
+        };
+        if !there {
             return Err(StoreError::BlobUnknown(*digest));
         }
         self.open_blob(digest)
@@ -54,6 +60,22 @@ impl Store {
             return Ok(false);
         }
         self.link_blob(to, digest)?;
+        Ok(true)
+    }
+
+    /// Whether a blob's bytes are here for any repository.
+    pub fn has_bytes(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.size_of(digest)?.is_some())
+    }
+
+    /// Gives the repository a blob whose bytes are here for another one. `false`: they are not.
+    /// Whether it may have it the caller found out elsewhere.
+    pub fn adopt_blob(&self, name: &Repository, digest: &Digest) -> Result<bool, StoreError> {
+        let _pin = self.pin([digest]);
+        if self.size_of(digest)?.is_none() {
+            return Ok(false);
+        }
+        self.link_blob(name, digest)?;
         Ok(true)
     }
 

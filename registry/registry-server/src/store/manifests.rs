@@ -100,6 +100,28 @@ impl Store {
         put.tags.iter().try_for_each(|tag| self.set_tag(name, tag, digest))
     }
 
+    /// Keeps a manifest that another registry has, whose blobs need not be here, and lets `tag`
+    /// point to it. The bytes have been verified.
+    pub fn cache_manifest(
+        &self,
+        name: &Repository,
+        digest: &Digest,
+        media_type: &str,
+        bytes: &[u8],
+        tag: Option<&Tag>,
+    ) -> Result<(), StoreError> {
+        let _changing = self.changing(name);
+        let _pin = self.pin([digest]);
+        self.keep_bytes(digest, bytes)?;
+        let parsed = Manifest::parse(media_type, bytes).ok();
+        if let Some((manifest, subject)) = parsed.as_ref().and_then(|m| Some((m, m.subject()?))) {
+            let shown = manifest.descriptor(*digest, bytes.len() as u64);
+            self.link_referrer(name, &subject, &shown)?;
+        }
+        self.link_manifest(name, digest, media_type)?;
+        tag.map_or(Ok(()), |tag| self.set_tag(name, tag, digest))
+    }
+
     fn missing<'a>(
         &'a self,
         name: &'a Repository,

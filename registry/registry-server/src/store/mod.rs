@@ -43,7 +43,7 @@ use crate::name::Repository;
 
 /// How old a link may look before somebody who asks for it makes it look young again. Collection
 /// spares young ones, so that a client may rely on what it was told for a while.
-const REFRESH: Duration = Duration::from_secs(3600);
+pub const REFRESH: Duration = Duration::from_secs(3600);
 /// Locks that repositories share.
 const SHARDS: usize = 64;
 
@@ -52,14 +52,28 @@ const SHARDS: usize = 64;
 pub struct Options {
     /// Most uploads that may be open.
     pub max_uploads: usize,
-    /// Whether links are made to look young when clients rely on them.
-    pub refresh: bool,
+    /// When links are made to look young.
+    pub refresh: Refresh,
+    /// How old a link must look for that.
+    pub refresh_after: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_uploads: 1024, refresh: true }
+        let (refresh, refresh_after) = (Refresh::WhenAsked, REFRESH);
+        Self { max_uploads: 1024, refresh, refresh_after }
     }
+}
+
+/// When links are made to look young, so that they are spared for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// Never: nothing may change.
+    Never,
+    /// When somebody asks whether they are there, and goes on to rely on it.
+    WhenAsked,
+    /// Whenever they are used: in a cache, age is disuse.
+    WhenUsed,
 }
 
 /// A registry's data below one root, which no other process uses meanwhile.
@@ -155,7 +169,9 @@ impl Store {
         let failed = StoreError::at("reading", link);
         let Some(meta) = optional(fs::metadata(link)).map_err(failed)? else { return Ok(false) };
         let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-        if !self.options.refresh || age.is_none_or(|age| age < REFRESH) {
+        if self.options.refresh == Refresh::Never
+            || age.is_none_or(|age| age < self.options.refresh_after)
+        {
             return Ok(true);
         }
         let _pin = self.pin([digest]);

@@ -24,6 +24,36 @@ pub struct Page {
     pub next: Option<Digest>,
 }
 
+impl Page {
+    /// The page of a whole list that comes after `last`.
+    pub fn of(mut all: Vec<Descriptor>, last: Option<&Digest>) -> Self {
+        all.sort_by_key(|entry| entry.digest);
+        let (mut page, mut bytes) = (Self::default(), 0);
+        for entry in all {
+            if last.is_some_and(|last| entry.digest <= *last) {
+                continue;
+            }
+            let size = serde_json::to_vec(&entry).map_or(0, |json| json.len());
+            if !page.add(entry, size, &mut bytes) {
+                break;
+            }
+        }
+        page
+    }
+
+    /// Adds an entry, unless the page is full.
+    fn add(&mut self, entry: Descriptor, size: usize, bytes: &mut usize) -> bool {
+        *bytes += size;
+        let full = self.entries.len() == MAX_ENTRIES || *bytes > MAX_BYTES;
+        if full && !self.entries.is_empty() {
+            self.next = self.entries.last().map(|last| last.digest);
+            return false;
+        }
+        self.entries.push(entry);
+        true
+    }
+}
+
 impl Store {
     /// Who refers to `subject`: those after `last`, of the type `artifact_type` if one is given.
     /// Nobody, if the repository is not there.
@@ -49,13 +79,9 @@ impl Store {
             if artifact_type.is_some_and(|wanted| own != Some(wanted)) {
                 continue;
             }
-            bytes += size;
-            let full = page.entries.len() == MAX_ENTRIES || bytes > MAX_BYTES;
-            if full && !page.entries.is_empty() {
-                page.next = page.entries.last().map(|last| last.digest);
+            if !page.add(descriptor, size, &mut bytes) {
                 break;
             }
-            page.entries.push(descriptor);
         }
         Ok(page)
     }

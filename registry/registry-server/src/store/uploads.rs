@@ -161,6 +161,12 @@ impl Claim {
         &self.session
     }
 
+    /// What is there, open for reading from its beginning; it stays so when the blob is made.
+    pub fn reader(&self) -> Result<File, StoreError> {
+        let path = self.session.data();
+        File::open(&path).map_err(StoreError::at("opening", &path))
+    }
+
     /// Is cancelled when another request wants to write.
     pub fn taken(&self) -> CancellationToken {
         self.taken.clone()

@@ -45,7 +45,9 @@ impl Store {
             let Some(young) = is_younger(&folder.join(LINK), limit) else { continue };
             nodes.insert(digest, self.node(name, &digest, young)?);
         }
-        let manifests: HashSet<Digest> = if wish.delete_untagged {
+        let manifests: HashSet<Digest> = if wish.is_cache {
+            nodes.iter().filter(|(_, node)| node.young).map(|(digest, _)| *digest).collect()
+        } else if wish.delete_untagged {
             self.reached(name, &nodes)?
         } else {
             nodes.keys().copied().collect()
@@ -53,7 +55,12 @@ impl Store {
         let mut marks = Marks { manifests, ..Marks::default() };
         for (digest, node) in nodes {
             let needs = node.blobs.into_iter().chain(node.children);
-            if marks.manifests.contains(&digest) {
+            if wish.is_cache {
+                // Links are as old as they look, whoever needs them.
+                if !marks.manifests.contains(&digest) {
+                    marks.untagged.push(digest);
+                }
+            } else if marks.manifests.contains(&digest) {
                 marks.blobs.extend(needs);
             } else {
                 marks.untagged.push(digest);

@@ -26,6 +26,8 @@ pub struct Wish {
     pub delete_untagged: bool,
     /// Links younger than this stay: a push may be about to use them.
     pub min_age: Duration,
+    /// What is older goes, needed or not: in a cache it can be had again.
+    pub is_cache: bool,
 }
 
 /// How long a link is safe unless somebody says otherwise.
@@ -33,7 +35,7 @@ pub const MIN_AGE: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for Wish {
     fn default() -> Self {
-        Self { dry_run: false, delete_untagged: false, min_age: MIN_AGE }
+        Self { dry_run: false, delete_untagged: false, min_age: MIN_AGE, is_cache: false }
     }
 }
 
