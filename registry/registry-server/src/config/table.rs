@@ -66,3 +66,18 @@ const GC_OPTIONS: &[Opt] = &[
     row("min-age", None, "", Text, "Spare what was pushed or asked for in this time (default \"24h\")"),
     row("root", None, "", Text, "Folder of what lasts (default \"/var/lib/ferry/registry\")"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_is_documented() {
+        let page = include_str!("../../../../docs/registry.md");
+        for option in SERVE_OPTIONS.iter().chain(GC_OPTIONS) {
+            if !matches!(option.flag, "help" | "version") {
+                assert!(page.contains(&format!("--{}", option.flag)), "{}", option.flag);
+            }
+        }
+    }
+}
