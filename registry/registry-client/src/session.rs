@@ -1,11 +1,14 @@
 //! One user's requests to one registry: redirects, retries, and the next host when one
 //! fails. What they show of the user is in `authorize.rs`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HOST, LOCATION, USER_AGENT};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, TRANSFER_ENCODING, USER_AGENT,
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::OnceCell;
 
@@ -13,7 +16,7 @@ use crate::answer::{Answer, MAX_BODY};
 use crate::authorize::Proof;
 use crate::challenge;
 use crate::client::Inner;
-use crate::credentials::CredentialSource;
+use crate::credentials::{CredentialSource, Credentials};
 use crate::error::{At, Error, Object, Place};
 use crate::header;
 use crate::hosts::Capabilities;
@@ -42,15 +45,17 @@ pub(crate) struct Session {
     headers: Arc<HeaderMap>,
     user_agent: HeaderValue,
     watch: Option<Arc<dyn Watch>>,
-    found: Arc<Found>,
+    pub(crate) found: Arc<Found>,
 }
 
 /// The hosts, found at the first request.
 #[derive(Default)]
-struct Found {
+pub(crate) struct Found {
     remotes: OnceCell<Vec<Arc<Remote>>>,
-    /// A bit for each host that could not be reached: it is not tried again.
+    /// A bit for each host that could not be reached: it is tried last.
     dead: AtomicU64,
+    /// What the source said, by host: it may be a user who is asked.
+    pub(crate) credentials: tokio::sync::Mutex<HashMap<String, Credentials>>,
 }
 
 /// Where a request goes.
@@ -129,8 +134,9 @@ impl Session {
             self.user_agent = agent;
         }
         // These are the client's own business.
-        headers.remove(AUTHORIZATION);
-        headers.remove(HOST);
+        for own in [AUTHORIZATION, HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION] {
+            headers.remove(own);
+        }
         self.headers = Arc::new(headers);
         self
     }
@@ -365,8 +371,11 @@ impl Session {
         if !own {
             return headers;
         }
+        // What the request itself needs is not theirs to change.
         for (name, value) in self.headers.iter().chain(remote.host.headers.iter()) {
-            headers.insert(name.clone(), value.clone());
+            if !call.headers.contains_key(name) && name != USER_AGENT {
+                headers.append(name.clone(), value.clone());
+            }
         }
         if let Some(value) = proof {
             headers.insert(AUTHORIZATION, value.clone());

@@ -306,6 +306,26 @@ async fn a_registry_that_counts_otherwise_is_asked_and_followed() {
 }
 
 #[tokio::test]
+async fn a_registry_that_never_gets_further_is_given_up() {
+    let store = Store::shared();
+    let inner = store.clone();
+    let fake = Fake::start(move |seen| {
+        let mut answer = inner.lock().unwrap().answer(seen);
+        if seen.method == "PATCH" {
+            answer.headers.retain(|(name, _)| name != "range");
+            answer = answer.with("range", "0-299");
+        }
+        answer
+    })
+    .await;
+    let (descriptor, source) = layer(&noise(1000));
+    let options = PushOptions { chunk: Some(300), ..plain() };
+    let error = repository(&fake).push_blob(&descriptor, source, &options).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.ends_with("had 300 bytes, took 300 more and says that it has 300"), "{text}");
+}
+
+#[tokio::test]
 async fn an_upload_that_always_breaks_ends_with_its_error() {
     let store = Store::shared();
     let inner = store.clone();
