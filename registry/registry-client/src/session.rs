@@ -19,7 +19,7 @@ use crate::client::Inner;
 use crate::credentials::{CredentialSource, Credentials};
 use crate::error::{At, Error, Object, Place};
 use crate::header;
-use crate::hosts::Capabilities;
+use crate::hosts::Capability;
 use crate::net::{Incoming, collect, drain};
 use crate::remote::{Contact, Hop, Knock, Remote};
 use crate::retry::Patience;
@@ -153,8 +153,7 @@ impl Session {
     /// The hosts that may do `what`, the most wanted first, dead ones last.
     pub(crate) async fn remotes(
         &self,
-        what: &'static str,
-        may: impl Fn(Capabilities) -> bool,
+        what: Capability,
     ) -> Result<Vec<(usize, Arc<Remote>)>, Error> {
         let find = || async {
             let (client, registry) = (self.client.clone(), self.registry.clone());
@@ -168,7 +167,7 @@ impl Session {
         let mut able: Vec<(usize, Arc<Remote>)> = all
             .iter()
             .enumerate()
-            .filter(|(_, remote)| may(remote.host.capabilities))
+            .filter(|(_, remote)| remote.host.capabilities.has(what))
             .map(|(at, remote)| (at, remote.clone()))
             .collect();
         let dead = self.found.dead.load(Ordering::Relaxed);
@@ -181,7 +180,7 @@ impl Session {
 
     /// The host that may write.
     pub(crate) async fn writer(&self) -> Result<Arc<Remote>, Error> {
-        let able = self.remotes("push", |can| can.push).await?;
+        let able = self.remotes(Capability::Push).await?;
         // Writes are not spread: the registry itself when it may, else the most wanted.
         let upstream = able.iter().find(|(_, remote)| remote.host.upstream);
         Ok(upstream.unwrap_or(&able[0]).1.clone())
@@ -191,12 +190,11 @@ impl Session {
     /// told, earlier ones are logged.
     pub(crate) async fn ask(
         &self,
-        what: &'static str,
-        may: impl Fn(Capabilities) -> bool,
+        what: Capability,
         call: &Call<'_>,
         patience: &Patience,
     ) -> Result<Reply, Error> {
-        let able = self.remotes(what, may).await?;
+        let able = self.remotes(what).await?;
         let last = able.len() - 1;
         for (position, (index, remote)) in able.into_iter().enumerate() {
             match self.send(&remote, call, &mut patience.clone()).await {
