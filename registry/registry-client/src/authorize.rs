@@ -67,7 +67,7 @@ impl Session {
         let credentials = if challenges.is_empty() {
             Credentials::Anonymous
         } else {
-            self.credentials(remote, challenges, at).await?
+            self.credentials(remote, challenges, at, rejected.is_some()).await?
         };
         if let Credentials::RegistryToken(token) = &credentials {
             let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
@@ -101,12 +101,18 @@ impl Session {
         Ok(Proof { value: None, fresh: false })
     }
 
-    pub(crate) async fn credentials(
+    /// The credentials for a host; the source is asked once, and again after a refusal.
+    async fn credentials(
         &self,
         remote: &Remote,
         challenges: &[Challenge],
         at: &At,
+        refused: bool,
     ) -> Result<Credentials, Error> {
+        let mut known = self.found.credentials.lock().await;
+        if let Some(credentials) = known.get(&remote.host.authority).filter(|_| !refused) {
+            return Ok(credentials.clone());
+        }
         let request = CredentialRequest {
             registry: &self.registry,
             host: &remote.host.authority,
@@ -114,7 +120,10 @@ impl Session {
             challenges,
         };
         let found = self.credentials.credentials(request).await;
-        found.map_err(|why| Error::protocol(at.clone(), format!("no credentials: {why}")))
+        let found =
+            found.map_err(|why| Error::protocol(at.clone(), format!("no credentials: {why}")))?;
+        known.insert(remote.host.authority.clone(), found.clone());
+        Ok(found)
     }
 }
 

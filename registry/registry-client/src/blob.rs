@@ -17,6 +17,7 @@ use oci::{Descriptor, Digest, Hasher};
 
 use crate::error::{At, Error, Object, Place};
 use crate::header::{self, ContentRange};
+use crate::hosts::Capability;
 use crate::net::Incoming;
 use crate::remote::Remote;
 use crate::repository::Repository;
@@ -101,7 +102,7 @@ impl Repository {
         let scopes = self.scopes(&["pull"]);
         let target = self.target(&format!("blobs/{digest}"));
         let call = self.call(Method::HEAD, target, Object::Blob(*digest), &scopes);
-        match self.session.ask("pull", |can| can.pull, &call, &self.retry().begin()).await {
+        match self.session.ask(Capability::Pull, &call, &self.retry().begin()).await {
             Ok(reply) => Ok(Some(header::length(&reply.headers).unwrap_or_default())),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -165,7 +166,7 @@ impl Fetch {
         }
         call.accept = if offset > 0 { &[200, 206] } else { &[200] };
         let session = &self.repository.session;
-        let reply = session.ask("pull", |can| can.pull, &call, patience).await?;
+        let reply = session.ask(Capability::Pull, &call, patience).await?;
         self.opened(reply, offset)
     }
 

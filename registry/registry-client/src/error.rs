@@ -10,6 +10,7 @@ use http::Method;
 use oci::Digest;
 
 use crate::answer::{Answer, Code, status_line};
+use crate::hosts::Capability;
 use crate::url::{InvalidUrl, Url};
 
 /// What a request was about.
@@ -344,8 +345,8 @@ pub enum Error {
     NoHost {
         /// The registry.
         registry: String,
-        /// `pull`, `push`, …
-        what: &'static str,
+        /// What it would have to be able to do.
+        what: Capability,
     },
     /// Broken configuration.
     #[error(transparent)]

@@ -39,8 +39,8 @@ pub use client::{Client, Config, Timeouts};
 pub use credentials::{CredentialFuture, CredentialRequest, CredentialSource, Credentials, Secret};
 pub use error::{At, ConfigError, ConnectKind, Error, Object, Phase, Place};
 pub use hosts::{
-    Capabilities, DOCKER_IO, Host, Hosts, Insecure, InvalidInsecure, InvalidMirror, Mirror, Reach,
-    TlsFiles,
+    Capabilities, Capability, DOCKER_IO, Host, Hosts, Insecure, InvalidInsecure, InvalidMirror,
+    Mirror, Reach, TlsFiles,
 };
 pub use login::Login;
 pub use manifest::{Parsed, RawManifest};

@@ -9,6 +9,7 @@ use crate::answer::json_error;
 use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::error::{Error, Object};
+use crate::hosts::Capability;
 use crate::referrers::next_page;
 use crate::repository::Repository;
 use crate::scope::{Scope, Scopes};
@@ -84,7 +85,7 @@ async fn pages(
     let mut all = Vec::new();
     for _ in 0..MAX_PAGES {
         let patience = session.client.config.retry.begin();
-        let reply = session.ask("list", |can| can.resolve, &call, &patience).await?;
+        let reply = session.ask(Capability::Resolve, &call, &patience).await?;
         let next = next_page(&reply)?;
         let at = reply.at.clone();
         let bytes = reply.bytes(MAX_PAGE).await?;

@@ -207,7 +207,7 @@ impl Upload {
         self.min_chunk
     }
 
-    /// Adds exactly `length` bytes.
+    /// Adds exactly `length` bytes. A failure is final: what was read of `chunks` is gone.
     pub async fn append(&mut self, chunks: Chunks, length: u64) -> Result<(), Error> {
         let once = Arc::new(Once(std::sync::Mutex::new(Some(chunks))));
         let expected = self.offset + length;
@@ -367,9 +367,18 @@ impl Upload {
         if let Some(next) = location(&reply)? {
             self.location = next;
         }
-        // Servers that say how far they are know better than the count of what was sent.
+        // Servers that say how far they are know better than the count of what was sent, but
+        // none may stand still, or know more than there is.
         let told = header::text(&reply.headers, "range").and_then(header::uploaded);
-        self.offset = told.filter(|told| *told > 0).unwrap_or(self.offset + length);
+        let (before, most) = (self.offset, self.offset + length);
+        self.offset = told.filter(|told| *told > 0).unwrap_or(most);
+        if length > 0 && !(before < self.offset && self.offset <= most) {
+            let what = format!(
+                "the registry had {before} bytes, took {length} more and says that it has {}",
+                self.offset
+            );
+            return Err(Error::protocol(reply.at, what));
+        }
         reply.done().await;
         Ok(())
     }

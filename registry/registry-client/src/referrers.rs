@@ -9,6 +9,7 @@ use oci::{Descriptor, Digest, Index};
 
 use crate::error::{At, Error, Object};
 use crate::header;
+use crate::hosts::Capability;
 use crate::manifest::{Parsed, RawManifest};
 use crate::repository::{MAX_MANIFEST, Repository, Which};
 use crate::session::{Reply, Target};
@@ -56,7 +57,7 @@ impl Repository {
             let mut call = self.call(Method::GET, target, Object::Referrers(*digest), &scopes);
             call.headers.insert(ACCEPT, HeaderValue::from_static(OCI_INDEX));
             let patience = self.retry().begin();
-            let asked = self.session.ask("referrers", |can| can.referrers, &call, &patience);
+            let asked = self.session.ask(Capability::Referrers, &call, &patience);
             let reply = match asked.await {
                 Ok(reply) => reply,
                 Err(error) if page == 0 && has_no_list(&error) => return Ok(None),

@@ -11,7 +11,7 @@ use oci::{Descriptor, Digest, Reference};
 
 use crate::error::{Error, Object};
 use crate::header;
-use crate::hosts::Capabilities;
+use crate::hosts::Capability;
 use crate::manifest::{self, RawManifest};
 use crate::retry::Retry;
 use crate::scope::{Scope, Scopes};
@@ -47,11 +47,11 @@ impl Which {
         }
     }
 
-    /// Whether a host may be asked for it.
-    fn may(&self, can: Capabilities) -> bool {
+    /// What a host must be able to do to be asked for it.
+    fn needs(&self) -> Capability {
         match self {
-            Self::Tag(_) => can.resolve,
-            Self::Digest(_) => can.pull,
+            Self::Tag(_) => Capability::Resolve,
+            Self::Digest(_) => Capability::Pull,
         }
     }
 }
@@ -150,8 +150,7 @@ impl Repository {
         let mut call = self.manifest_call(Method::HEAD, which, &scopes);
         // Whatever a HEAD is refused with, the GET after it brings the reason in its body.
         call.accept = &[];
-        let may = |can: Capabilities| which.may(can);
-        let reply = self.session.ask("resolve", may, &call, &self.retry().begin()).await?;
+        let reply = self.session.ask(which.needs(), &call, &self.retry().begin()).await?;
         let described = match reply.status {
             200 => manifest::described(&reply, which)?,
             _ => None,
@@ -167,8 +166,7 @@ impl Repository {
     pub async fn manifest(&self, which: &Which) -> Result<RawManifest, Error> {
         let scopes = self.scopes(&["pull"]);
         let call = self.manifest_call(Method::GET, which, &scopes);
-        let may = |can: Capabilities| which.may(can);
-        let reply = self.session.ask("pull", may, &call, &self.retry().begin()).await?;
+        let reply = self.session.ask(which.needs(), &call, &self.retry().begin()).await?;
         manifest::read(reply, which).await
     }
 

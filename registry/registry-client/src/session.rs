@@ -1,11 +1,14 @@
 //! One user's requests to one registry: redirects, retries, and the next host when one
 //! fails. What they show of the user is in `authorize.rs`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HOST, LOCATION, USER_AGENT};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, TRANSFER_ENCODING, USER_AGENT,
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::OnceCell;
 
@@ -13,10 +16,10 @@ use crate::answer::{Answer, MAX_BODY};
 use crate::authorize::Proof;
 use crate::challenge;
 use crate::client::Inner;
-use crate::credentials::CredentialSource;
+use crate::credentials::{CredentialSource, Credentials};
 use crate::error::{At, Error, Object, Place};
 use crate::header;
-use crate::hosts::Capabilities;
+use crate::hosts::Capability;
 use crate::net::{Incoming, collect, drain};
 use crate::remote::{Contact, Hop, Knock, Remote};
 use crate::retry::Patience;
@@ -42,15 +45,17 @@ pub(crate) struct Session {
     headers: Arc<HeaderMap>,
     user_agent: HeaderValue,
     watch: Option<Arc<dyn Watch>>,
-    found: Arc<Found>,
+    pub(crate) found: Arc<Found>,
 }
 
 /// The hosts, found at the first request.
 #[derive(Default)]
-struct Found {
+pub(crate) struct Found {
     remotes: OnceCell<Vec<Arc<Remote>>>,
-    /// A bit for each host that could not be reached: it is not tried again.
+    /// A bit for each host that could not be reached: it is tried last.
     dead: AtomicU64,
+    /// What the source said, by host: it may be a user who is asked.
+    pub(crate) credentials: tokio::sync::Mutex<HashMap<String, Credentials>>,
 }
 
 /// Where a request goes.
@@ -129,8 +134,9 @@ impl Session {
             self.user_agent = agent;
         }
         // These are the client's own business.
-        headers.remove(AUTHORIZATION);
-        headers.remove(HOST);
+        for own in [AUTHORIZATION, HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION] {
+            headers.remove(own);
+        }
         self.headers = Arc::new(headers);
         self
     }
@@ -147,8 +153,7 @@ impl Session {
     /// The hosts that may do `what`, the most wanted first, dead ones last.
     pub(crate) async fn remotes(
         &self,
-        what: &'static str,
-        may: impl Fn(Capabilities) -> bool,
+        what: Capability,
     ) -> Result<Vec<(usize, Arc<Remote>)>, Error> {
         let find = || async {
             let (client, registry) = (self.client.clone(), self.registry.clone());
@@ -162,7 +167,7 @@ impl Session {
         let mut able: Vec<(usize, Arc<Remote>)> = all
             .iter()
             .enumerate()
-            .filter(|(_, remote)| may(remote.host.capabilities))
+            .filter(|(_, remote)| remote.host.capabilities.has(what))
             .map(|(at, remote)| (at, remote.clone()))
             .collect();
         let dead = self.found.dead.load(Ordering::Relaxed);
@@ -175,7 +180,7 @@ impl Session {
 
     /// The host that may write.
     pub(crate) async fn writer(&self) -> Result<Arc<Remote>, Error> {
-        let able = self.remotes("push", |can| can.push).await?;
+        let able = self.remotes(Capability::Push).await?;
         // Writes are not spread: the registry itself when it may, else the most wanted.
         let upstream = able.iter().find(|(_, remote)| remote.host.upstream);
         Ok(upstream.unwrap_or(&able[0]).1.clone())
@@ -185,12 +190,11 @@ impl Session {
     /// told, earlier ones are logged.
     pub(crate) async fn ask(
         &self,
-        what: &'static str,
-        may: impl Fn(Capabilities) -> bool,
+        what: Capability,
         call: &Call<'_>,
         patience: &Patience,
     ) -> Result<Reply, Error> {
-        let able = self.remotes(what, may).await?;
+        let able = self.remotes(what).await?;
         let last = able.len() - 1;
         for (position, (index, remote)) in able.into_iter().enumerate() {
             match self.send(&remote, call, &mut patience.clone()).await {
@@ -365,8 +369,11 @@ impl Session {
         if !own {
             return headers;
         }
+        // What the request itself needs is not theirs to change.
         for (name, value) in self.headers.iter().chain(remote.host.headers.iter()) {
-            headers.insert(name.clone(), value.clone());
+            if !call.headers.contains_key(name) && name != USER_AGENT {
+                headers.append(name.clone(), value.clone());
+            }
         }
         if let Some(value) = proof {
             headers.insert(AUTHORIZATION, value.clone());

@@ -373,6 +373,7 @@ async fn a_source_is_asked_when_a_server_wants_credentials_and_may_fail() {
     assert!(asked.0.lock().unwrap().is_empty());
     open.store(0, Ordering::SeqCst);
     repository.manifest(&latest()).await.unwrap();
+    repository.manifest(&latest()).await.unwrap();
     assert_eq!(*asked.0.lock().unwrap(), [format!("registry {} basic", fake.host())]);
 
     struct Broken;
@@ -428,10 +429,16 @@ async fn a_session_has_headers_of_its_own_but_no_credentials_through_them() {
     let mut headers = http::HeaderMap::new();
     headers.insert("x-meta-one", "1".parse().unwrap());
     headers.insert("user-agent", "docker/28".parse().unwrap());
+    headers.append("x-meta-one", "2".parse().unwrap());
     headers.insert("authorization", "Basic x".parse().unwrap());
+    headers.insert("content-length", "7".parse().unwrap());
+    headers.insert("accept", "text/html".parse().unwrap());
     repository(&fake).with_headers(headers).manifest(&latest()).await.unwrap();
     let seen = fake.seen().pop().unwrap();
-    assert_eq!(seen.header("x-meta-one"), Some("1"));
+    let all = |name: &str| seen.headers.iter().filter(|(n, _)| n == name).count();
+    assert_eq!((seen.header("x-meta-one"), all("x-meta-one")), (Some("1"), 2));
+    assert_eq!(all("accept"), 5, "what a request asks for is not a session's to change");
+    assert_eq!(all("content-length"), 0);
     assert_eq!(seen.header("user-agent"), Some("docker/28"));
     assert_eq!(seen.header("authorization"), None);
 }

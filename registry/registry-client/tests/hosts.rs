@@ -276,7 +276,7 @@ async fn nobody_who_may_do_it_is_an_error_that_says_so() {
     let reference = "registry.test/app".parse().unwrap();
     let repository = client.repository(&reference, Credentials::Anonymous);
     let error = repository.manifest(&latest()).await.unwrap_err();
-    assert_eq!(error.to_string(), "no registry host of registry.test is configured to pull");
+    assert_eq!(error.to_string(), "no registry host of registry.test is configured to resolve");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::run::{check, command, output, workspace_root};
+use crate::run::{check, command, output, which, workspace_root};
 
 /// The programs that want to be small and start fast: linked statically.
 const STATIC: [&str; 3] = ["ferry", "containerd-shim-ferry-v2", "ferry-runc"];
@@ -62,6 +62,10 @@ fn build_static(programs: &[&str], profile: &str, into: &Path) -> Result<()> {
     // One shim a container: without relocations its pages stay shared (docs/decisions).
     let flags = if musl { "-C relocation-model=static" } else { "-C target-feature=+crt-static" };
     cargo.args(["--target", &target]).env("RUSTFLAGS", flags);
+    if musl && which("musl-gcc").is_none() {
+        // The only C code below the CLI, ring's, calls no C library: any compiler does.
+        cargo.env(format!("CC_{}", target.replace('-', "_")), "cc");
+    }
     check(cargo)?;
     collect(programs, &target_folder().join(&target).join(profile), into)
 }

@@ -6,6 +6,7 @@ mod insecure;
 mod mirror;
 mod toml;
 
+use std::fmt;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,7 +40,41 @@ pub struct Capabilities {
     pub referrers: bool,
 }
 
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    /// Manifests by digest, and blobs.
+    Pull,
+    /// Manifests by tag.
+    Resolve,
+    /// Anything that writes.
+    Push,
+    /// The referrers API.
+    Referrers,
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pull => "pull",
+            Self::Resolve => "resolve",
+            Self::Push => "push",
+            Self::Referrers => "list referrers",
+        })
+    }
+}
+
 impl Capabilities {
+    /// Whether this one is among them.
+    pub const fn has(self, one: Capability) -> bool {
+        match one {
+            Capability::Pull => self.pull,
+            Capability::Resolve => self.resolve,
+            Capability::Push => self.push,
+            Capability::Referrers => self.referrers,
+        }
+    }
+
     /// Everything.
     pub const ALL: Self = Self { pull: true, resolve: true, push: true, referrers: true };
     /// What a mirror does.
