@@ -3,7 +3,8 @@
 //! The store's keys are names with target descriptors; the API's are ids, the
 //! digests of configurations. [`Images`] keeps the index between the two,
 //! rebuilt from the store at any time and fed by its events, since `ctr` and
-//! others write the store too. Everything goes through containerd's gRPC:
+//! others write the store too. Everything goes through containerd's gRPC, and what
+//! comes from registries through `registry-client`:
 //! nothing here opens a blob or a tar, and nothing here knows containers (who
 //! uses an image is told by the caller).
 
@@ -18,6 +19,7 @@ mod instruction;
 mod list;
 mod pattern;
 mod read;
+mod registry;
 mod remove;
 mod snapshot;
 mod store;
@@ -29,6 +31,7 @@ pub use import::ImportRequest;
 pub use index::{Name, ResolvedImage};
 pub use instruction::apply_changes;
 pub use list::ListOptions;
+pub use registry::{Progress, PullRequest, PushRequest, Remote};
 pub use remove::{ImageUse, RemoveOptions, Removed};
 pub use snapshot::SnapshotMount;
 pub use store::{Images, ImagesConfig};

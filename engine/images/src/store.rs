@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     targets: Mutex<BTreeMap<Digest, Arc<ResolvedImage>>>,
     /// Held while names change, so that none is lost between look and write.
     pub(crate) naming: Mutex<()>,
+    /// Blobs that are being fetched: who comes second waits for the first.
+    pub(crate) fetching: std::sync::Mutex<BTreeMap<Digest, std::sync::Weak<Mutex<()>>>>,
 }
 
 /// The images of one containerd namespace. Cheap to clone.
@@ -64,6 +66,7 @@ impl Images {
             index: ArcSwap::default(),
             targets: Mutex::default(),
             naming: Mutex::default(),
+            fetching: std::sync::Mutex::default(),
         }))
     }
 

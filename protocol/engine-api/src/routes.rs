@@ -80,6 +80,7 @@ endpoints! {
     ImageTag POST "/images/{name...}/tag" 0;
     ImageDelete DELETE "/images/{name...}" 0;
     ImageCommit POST "/commit" 0;
+    DistributionInspect GET "/distribution/{name...}/json" 0;
 
     NetworkList GET "/networks" 0;
     NetworkListSlash GET "/networks/" 0;

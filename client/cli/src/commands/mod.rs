@@ -8,6 +8,7 @@ mod images;
 mod info;
 mod inspect;
 mod lists;
+mod login;
 mod networks;
 mod prune;
 mod run;
@@ -76,6 +77,8 @@ operations! {
     Inspect => inspect::anything,
     Kill => containers::kill,
     Load => images::load,
+    Login => login::login,
+    Logout => login::logout,
     Logs => containers::logs,
     NetworkConnect => networks::connect,
     NetworkCreate => networks::create,
@@ -87,6 +90,7 @@ operations! {
     Pause => containers::pause,
     Port => containers::port,
     Pull => images::pull,
+    Push => images::push,
     Remove => containers::remove,
     Rename => containers::rename,
     Restart => containers::restart,

@@ -31,6 +31,26 @@ pub(super) const INFO: Command =
         .known_as(&[], &["system info", "info"])
         .flags(&[FORMAT_ONE]);
 
+pub(super) const LOGIN: Command = Command::new(
+    "login",
+    "[OPTIONS] [SERVER]",
+    Arity::AtMost(1),
+    Op::Login,
+    "Log in to a registry",
+)
+.long("Log in to a registry.\nWithout a server, the registry is the daemon's own default.")
+.flags(&[
+    Flag::new("password", 'p', Kind::Text, "", "Password or access token"),
+    switch("password-stdin", '\0', "Read the password from standard input"),
+    Flag::new("username", 'u', Kind::Text, "", "User name"),
+]);
+
+pub(super) const LOGOUT: Command =
+    Command::new("logout", "[SERVER]", Arity::AtMost(1), Op::Logout, "Log out from a registry")
+        .long(
+            "Log out from a registry.\nWithout a server, the registry is the daemon's own default.",
+        );
+
 const DIAL_STDIO: Command = Command::new(
     "dial-stdio",
     "",

@@ -3,6 +3,7 @@
 mod containerd;
 mod events;
 mod facts;
+mod registries;
 mod restore;
 mod serve;
 
@@ -57,6 +58,7 @@ fn machine(what: &str) -> impl FnOnce(std::io::Error) -> StartupError {
 /// Runs the daemon until `stop`.
 pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), StartupError> {
     let settings = Arc::new(settings);
+    let remote = registries::remote(&settings).map_err(StartupError::Machine)?;
     prepare_folders(&settings)?;
     let _pidfile = Pidfile::write(&settings.pidfile)?;
     let listeners = serve::listen(&settings).await?;
@@ -84,6 +86,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
         network,
         networks: reader,
         images,
+        remote,
         facts,
         boot,
         shim,
