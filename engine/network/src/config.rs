@@ -30,6 +30,11 @@ pub struct Config {
     pub pools: Vec<PoolBase>,
     /// The name of the firewall tables; two daemons in one network namespace need two.
     pub table: String,
+    /// Whether to own those tables where the kernel can (from 6.9 on); else they are watched and
+    /// loaded anew when somebody changed them.
+    pub own_tables: bool,
+    /// Where firewalld is asked to trust our bridges: the system bus; absent: it is not asked.
+    pub bus: Option<dbus::Address>,
     /// How many ready namespaces to keep.
     pub ready: usize,
 }
@@ -49,6 +54,8 @@ impl Config {
             ip_forward_no_drop: false,
             pools: ipam::docker_pools(),
             table: "ferry".to_owned(),
+            own_tables: true,
+            bus: dbus::Address::system().ok(),
             ready: 4,
         }
     }

@@ -64,6 +64,13 @@ pub struct BridgePlan {
     pub addresses: Vec<(IpAddr, u8)>,
 }
 
+impl BridgePlan {
+    /// Whether the network has IPv6.
+    pub fn has_v6(&self) -> bool {
+        self.addresses.iter().any(|(address, _)| !address.is_ipv4())
+    }
+}
+
 /// What joining one endpoint needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JoinPlan {
@@ -128,6 +135,8 @@ pub enum Element {
     Bridge(String),
     /// `internal`: a bridge without the outside.
     Internal(String),
+    /// `peer`: somebody else's bridge of a network inside this host, which may forward.
+    Peer(String),
     /// `intra`: packets may pass from the first link to the second.
     Intra(String, String),
     /// `masq`: a subnet that leaves the host under the host's address.

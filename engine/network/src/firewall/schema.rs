@@ -10,12 +10,15 @@ pub(crate) const MARK_ADMIN: u32 = 0x0200_0000;
 pub(crate) const MARK_GATE: u32 = 0x0400_0000;
 
 /// What differs between hosts.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Variant {
     /// The number of the link `fin0`, when the input gate is in use.
     pub gate: Option<u32>,
-    /// Drop new flows between links that are not ours, since this daemon switched forwarding on.
+    /// Drop new IPv4 flows that come from outside and go elsewhere than to us, since this daemon
+    /// switched forwarding on.
     pub strict: bool,
+    /// The same of IPv6.
+    pub strict6: bool,
 }
 
 struct Addresses {
@@ -37,6 +40,7 @@ macro_rules! sets {
         const $name: &[Set] = &[
             Set { name: "br", key: &[IFNAME], value: &[], interval: false },
             Set { name: "internal", key: &[IFNAME], value: &[], interval: false },
+            Set { name: "peer", key: &[IFNAME], value: &[], interval: false },
             Set { name: "intra", key: &[IFNAME, IFNAME], value: &[], interval: false },
             Set { name: "masq", key: &[$addr], value: &[], interval: true },
             Set {
@@ -166,6 +170,14 @@ impl R {
         self
     }
 
+    /// The incoming link is a veth: it leads to somebody's namespace in this host. Links without a
+    /// kind, as devices are, end a rule that asks for one, so this can't be asked the other way.
+    fn incoming_veth(mut self) -> Self {
+        self.0.push(Expr::Meta { key: meta::IIFKIND, reg: 1 });
+        self.0.push(Expr::Compare { reg: 1, equal: true, bytes: types::ifname("veth").to_vec() });
+        self
+    }
+
     fn mark_unset(mut self, bit: u32) -> Self {
         self.0.push(Expr::Meta { key: meta::MARK, reg: 1 });
         self.0.push(Expr::Bitwise { reg: 1, mask: bit, xor: 0 });
@@ -173,10 +185,14 @@ impl R {
         self
     }
 
-    fn connection(mut self, key: u32, bits: u32) -> Self {
+    fn connection(self, key: u32, bits: u32) -> Self {
+        self.connection_bits(key, bits, true)
+    }
+
+    fn connection_bits(mut self, key: u32, bits: u32, any: bool) -> Self {
         self.0.push(Expr::Conntrack { key, reg: 1 });
         self.0.push(Expr::Bitwise { reg: 1, mask: bits, xor: 0 });
-        self.0.push(Expr::Compare { reg: 1, equal: false, bytes: vec![0; 4] });
+        self.0.push(Expr::Compare { reg: 1, equal: !any, bytes: vec![0; 4] });
         self
     }
 
@@ -283,8 +299,11 @@ fn forward(a: &Addresses, variant: Variant, rules: &mut Vec<(&str, Vec<Expr>)>) 
     let br = || R::default().link_in(false, "br", false);
     add(br().connection(2, DNAT_STATUS).verdict(Accept));
     add(br().mark_unset(MARK_ADMIN).verdict(Drop));
-    if variant.strict {
-        let foreign = R::default().link_in(true, "br", true).mark_unset(MARK_ADMIN);
+    if if a.v6 { variant.strict6 } else { variant.strict } {
+        // What programs of this host forward for their own guests, or have translated, is wanted.
+        add(R::default().incoming_veth().verdict(Accept));
+        let foreign = R::default().link_in(true, "br", true).link_in(true, "peer", true);
+        let foreign = foreign.connection_bits(2, DNAT_STATUS, false).mark_unset(MARK_ADMIN);
         add(foreign.verdict(Drop));
     }
 }

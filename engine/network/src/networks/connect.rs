@@ -56,6 +56,7 @@ impl Networks {
                     state.endpoints.push(record);
                     state.ready = None;
                 }
+                self.firewall.suspect();
                 self.reader.put_endpoint(endpoint.clone());
                 Ok(endpoint)
             }
@@ -74,6 +75,11 @@ impl Networks {
                 name: spec.container_name.clone(),
                 network: network.name.clone(),
             });
+        }
+        if let Origin::Shared { .. } = state.record.origin {
+            return Err(Error::Invalid(
+                "container sharing network namespace with another container or host cannot be connected to any other network".to_owned(),
+            ));
         }
         let host = state.record.origin == Origin::Host;
         if (network.driver == "host") != host {
@@ -107,7 +113,7 @@ impl Networks {
     fn take(&mut self, network: &Network, wanted: &Wanted) -> Result<Taken> {
         for address in [wanted.ipv4, wanted.ipv6].into_iter().flatten() {
             let id = network.id.clone();
-            self.settle_until(|tomb| {
+            self.settle_until(&format!("address {address}"), |tomb| {
                 tomb.endpoints.iter().any(|e| {
                     e.endpoint.network == id
                         && (e.endpoint.ipv4.is_some_and(|a| IpAddr::V4(a.0) == address)
@@ -227,7 +233,12 @@ impl Networks {
     /// Records the endpoint and makes it in the kernel.
     fn join(&mut self, network: &Arc<Network>, endpoint: &Endpoint) -> Result<EndpointRecord> {
         let plan = self.driver(&network.driver)?.join(network, endpoint)?;
-        let record = EndpointRecord { endpoint: endpoint.clone(), host_links: host_links(&plan) };
+        let record = EndpointRecord {
+            endpoint: endpoint.clone(),
+            host_links: host_links(&plan),
+            serial: self.next_serial,
+        };
+        self.next_serial += 1;
         self.records.put_endpoint(&record)?;
         if let Err(error) = self.make(network, &record, &plan) {
             self.records.delete_endpoint(&record)?;
@@ -252,7 +263,9 @@ impl Networks {
             Some(index) => Some(index),
             None => self.bridge_again(network)?,
         };
-        let mut inside = Inside { netns: &netns, socket: &mut socket };
+        let foreign =
+            self.sandboxes.get(&container).is_some_and(|s| s.record.origin != Origin::Own);
+        let mut inside = Inside { netns: &netns, socket: &mut socket, foreign };
         let mut done = self.apply_join(plan, record, bridge, &mut inside);
         if done.is_err() && self.bridge_is_gone(network)? {
             // Somebody removed the bridge below us.
@@ -351,14 +364,18 @@ impl Networks {
                 }
             });
         };
-        let Some(state) = self.sandboxes.get_mut(&holder) else {
-            return Err(Error::NoSandbox(holder));
-        };
-        let record = state.endpoints.remove(at);
+        let record = self.sandboxes.get(&holder).and_then(|s| s.endpoints.get(at)).cloned();
+        let record = record.ok_or_else(|| Error::NoSandbox(holder.clone()))?;
         let plan = self.driver(&network.driver)?.join(&network, &record.endpoint)?;
-        self.records.delete_endpoint(&record)?;
-        self.firewall.remove(&plan.elements)?;
+        if let Err(error) = self.firewall.remove(&plan.elements) {
+            tracing::warn!(%error, container = holder, "firewall elements stay after a disconnect");
+        }
         self.delete_links(&record.host_links);
+        // The record goes last: whoever is killed in between finds the container connected again.
+        self.records.delete_endpoint(&record)?;
+        if let Some(state) = self.sandboxes.get_mut(&holder) {
+            state.endpoints.remove(at);
+        }
         self.forget(&record);
         if plan.default_route
             && let Ok((_netns, mut socket)) = self.enter(&holder)
@@ -366,8 +383,11 @@ impl Networks {
         {
             tracing::warn!(%error, container = holder, "no default route after a disconnect");
         }
-        Self::clean_connections(std::slice::from_ref(&record));
-        self.free(&record.endpoint);
+        match Self::clean_connections(std::slice::from_ref(&record)) {
+            Ok(()) => self.free(&record.endpoint),
+            // Its address is handed out again by the next daemon at the earliest.
+            Err(error) => tracing::warn!(%error, "tracked connections stay after a disconnect"),
+        }
         Ok(record.endpoint)
     }
 

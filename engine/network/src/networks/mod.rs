@@ -4,6 +4,7 @@
 //! `restore`.
 
 mod connect;
+mod forwarding;
 mod kernel;
 mod release;
 mod restore;
@@ -22,7 +23,7 @@ use crate::config::Config;
 use crate::driver::bridge::Bridge;
 use crate::driver::host::Plain;
 use crate::driver::{Driver, Element};
-use crate::firewall::Firewall;
+use crate::firewall::{Firewall, Settings};
 use crate::records::{EndpointRecord, Records, SandboxRecord};
 use crate::sandbox::{Namespaces, Ready};
 use crate::types::{Network, NetworkId, NetworkSpec, Pool, SandboxId};
@@ -40,6 +41,8 @@ struct NetworkState {
     bridge: Option<u32>,
     /// Endpoints, dying ones included: each is a port of the bridge.
     ports: usize,
+    /// The newest endpoint that a restart found.
+    newest: u64,
 }
 
 /// A container's sandbox and endpoints.
@@ -64,6 +67,12 @@ pub struct Networks {
     sandboxes: BTreeMap<String, SandboxState>,
     dying: BTreeMap<SandboxId, release::Dying>,
     queue: VecDeque<SandboxId>,
+    /// The number of the next endpoint.
+    next_serial: u64,
+    /// Links of others changed, which may be bridges whose packets are to pass.
+    peers_stale: bool,
+    /// After the end nothing is repaired any more.
+    ended: bool,
 }
 
 impl Networks {
@@ -75,7 +84,11 @@ impl Networks {
             Socket::open(Protocol::Route).map_err(|e| Error::kernel("open netlink socket", e))?;
         let monitor = Socket::open_in_groups(Protocol::Route, &[route::GROUP_LINK])
             .map_err(|e| Error::kernel("open netlink socket", e))?;
-        let firewall = Firewall::open(&config.table)?;
+        let firewall = Firewall::open(&Settings {
+            table: config.table.clone(),
+            own: config.own_tables,
+            bus: config.bus.clone(),
+        })?;
         let namespaces = Namespaces::open(config.exec_root.join("netns"), config.ready)?;
         let mut networks = Self {
             config,
@@ -90,6 +103,9 @@ impl Networks {
             sandboxes: BTreeMap::new(),
             dying: BTreeMap::new(),
             queue: VecDeque::new(),
+            next_serial: 1,
+            peers_stale: false,
+            ended: false,
         };
         for network in networks.records.networks()? {
             networks.keep(network);
@@ -103,8 +119,9 @@ impl Networks {
     }
 
     /// Descriptors that become readable when `maintain` has something to do.
-    pub fn wakers(&self) -> [BorrowedFd<'_>; 2] {
-        [self.monitor.as_fd(), self.firewall.events().as_fd()]
+    pub fn wakers(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let firewall = (!self.ended).then(|| self.firewall.wakers());
+        [self.monitor.as_fd()].into_iter().chain(firewall.into_iter().flatten())
     }
 
     /// Whether the kernel keeps others from changing our firewall tables (from 6.9 on).
@@ -144,11 +161,13 @@ impl Networks {
         }
         let plan = self.driver(&network.driver)?.network_plan(&network)?;
         self.records.put_network(&network)?;
-        let done = self.apply_network(&plan);
-        let index = match done {
+        let index = match self.apply_network(&plan) {
             Ok(index) => index,
             Err(error) => {
-                self.undo_network(&plan);
+                // The first error tells what happened.
+                if let Err(second) = self.undo_network(&plan) {
+                    tracing::warn!(error = %second, "undoing a network");
+                }
                 self.records.delete_network(&network)?;
                 return Err(error);
             }
@@ -180,10 +199,12 @@ impl Networks {
             });
         }
         let id = network.id.clone();
-        self.settle_until(|tomb| tomb.endpoints.iter().any(|e| e.endpoint.network == id))?;
+        let what = format!("network {}", network.name);
+        self.settle_until(&what, |tomb| tomb.endpoints.iter().any(|e| e.endpoint.network == id))?;
         let plan = self.driver(&network.driver)?.network_plan(&network)?;
+        // The record goes last: whoever is killed in between finds the whole network again.
+        self.undo_network(&plan)?;
         self.records.delete_network(&network)?;
-        self.undo_network(&plan);
         self.networks.remove(&network.id);
         self.reader.remove_network(&network.id);
         Ok(network)
@@ -209,7 +230,13 @@ impl Networks {
             allocations.push(all);
         }
         let network = Arc::new(network);
-        let state = NetworkState { network: network.clone(), allocations, bridge: None, ports: 0 };
+        let state = NetworkState {
+            network: network.clone(),
+            allocations,
+            bridge: None,
+            ports: 0,
+            newest: 0,
+        };
         self.networks.insert(network.id.clone(), state);
         self.reader.put_network(network.clone());
         network

@@ -1,29 +1,23 @@
-//! Foreign chains that drop forwarded packets: a drop in any base chain wins over our accept, so
-//! two accept rules for each kind of our bridges stand at the head of `filter FORWARD`, the chain
-//! of iptables-nft, which Docker, ufw and many scripts use. Chains of others that can't be amended
-//! safely are named in a warning with the line to add.
+//! Chains of nftables at the forward hook. `filter FORWARD` of the families ip and ip6 belongs to
+//! iptables-nft, which Docker, ufw and many scripts use: there our rules go, and to its tools they
+//! are rules like others. Any other chain that drops is its administrator's.
 
-use std::fs;
+use std::collections::BTreeSet;
 
 use sys::netlink::Socket;
 use sys::nft::{self, BaseChain, Expr, Family, Rule, Transaction, Verdict};
 
-const HOOK_FORWARD: u32 = 2;
-/// Every bridge of ours begins so, unless the client named it.
-const PREFIX: &str = "ferry";
+use super::{PREFIX, Pattern, Seen, each, missing, patterns};
 
-/// The comparisons that a rule of ours makes, by direction.
-fn patterns(bridges: &[String]) -> Vec<(bool, Vec<u8>)> {
-    let mut out = Vec::new();
-    for incoming in [true, false] {
-        out.push((incoming, PREFIX.as_bytes().to_vec()));
-        for name in bridges.iter().filter(|n| !n.starts_with(PREFIX)) {
-            let mut bytes = name.as_bytes().to_vec();
-            bytes.push(0);
-            out.push((incoming, bytes));
-        }
-    }
-    out
+const HOOK_FORWARD: u32 = 2;
+
+/// What was found.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Chains that drop and can't be amended.
+    pub(super) warnings: Vec<String>,
+    /// Whether firewalld's table is there.
+    pub(super) firewalld: bool,
 }
 
 fn is_iptables(chain: &BaseChain) -> bool {
@@ -32,90 +26,108 @@ fn is_iptables(chain: &BaseChain) -> bool {
         && matches!(chain.family, Family::Ip | Family::Ip6)
 }
 
-/// Inserts what is missing; gives warnings about chains that drop and aren't iptables' own.
-pub(super) fn keep_accepts(socket: &mut Socket, ours: &str, bridges: &[String]) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let chains = nft::base_chains(socket, HOOK_FORWARD).unwrap_or_default();
+fn seen(rule: &Rule) -> Seen<'_> {
+    Seen { links: &rule.links, end: rule.end, more: rule.more }
+}
+
+/// Inserts what is missing, takes out what is ours and no longer wanted, looks at other chains.
+pub(super) fn keep(socket: &mut Socket, tag: &str, links: &BTreeSet<String>) -> Found {
+    let mut found = Found::default();
+    let chains = match nft::base_chains(socket, HOOK_FORWARD) {
+        Ok(chains) => chains,
+        Err(error) => {
+            found.warnings.push(format!("foreign firewall rules could not be read: {error}"));
+            return found;
+        }
+    };
+    let user = format!("{tag}-user");
     for chain in &chains {
+        if chain.table == tag || chain.table == user {
+            continue;
+        }
+        if chain.table == "firewalld" {
+            found.firewalld = true;
+            continue;
+        }
+        // One that is gone meanwhile is an event by itself.
+        let Ok(rules) = nft::rules(socket, chain.family, &chain.table, &chain.name) else {
+            continue;
+        };
         if is_iptables(chain) {
-            if let Err(error) = amend(socket, chain, bridges) {
-                warnings.push(format!(
+            if let Err(error) = amend(socket, chain, &rules, tag, links) {
+                found.warnings.push(format!(
                     "containers may be cut off: no accept rule could be added to iptables' chain FORWARD: {error}"
                 ));
             }
-        } else if chain.drops && chain.table != ours && !chain.table.starts_with("ferry") {
-            let family = chain.family.as_str();
-            let (table, name) = (&chain.table, &chain.name);
-            warnings.push(format!(
-                "chain {name} of nftables table {family} {table} drops forwarded packets, those of containers too; to let them pass: nft 'insert rule {family} {table} {name} iifname \"{PREFIX}*\" accept; insert rule {family} {table} {name} oifname \"{PREFIX}*\" accept'"
-            ));
-        }
-    }
-    warnings.extend(legacy());
-    warnings
-}
-
-fn amend(socket: &mut Socket, chain: &BaseChain, bridges: &[String]) -> Result<(), String> {
-    let text = |e: sys::netlink::Error| e.to_string();
-    let rules = nft::rules(socket, chain.family, &chain.table, &chain.name).map_err(text)?;
-    let wanted = patterns(bridges);
-    // A rule below others may come too late; only those at the head count, in any order.
-    let head: Vec<_> = rules.iter().take_while(|r| single(r).is_some()).collect();
-    let missing: Vec<_> =
-        wanted.iter().filter(|w| !head.iter().any(|r| single(r) == Some(*w))).collect();
-    if missing.is_empty() || (!chain.drops && rules.is_empty()) {
-        return Ok(());
-    }
-    let mut transaction = Transaction::default();
-    for rule in rules.iter().filter(|r| single(r).is_some_and(|l| missing.contains(&l))) {
-        transaction.delete_rule(chain.family, &chain.table, &chain.name, rule.handle);
-    }
-    for (incoming, bytes) in missing {
-        let pair = if bytes.last() == Some(&0) {
-            Expr::link_name(*incoming, &String::from_utf8_lossy(&bytes[..bytes.len() - 1]))
         } else {
-            Expr::link_prefix(*incoming, &String::from_utf8_lossy(bytes))
+            found.warnings.extend(judge(chain, &rules, links));
+        }
+    }
+    found
+}
+
+fn amend(
+    socket: &mut Socket,
+    chain: &BaseChain,
+    rules: &[Rule],
+    tag: &str,
+    links: &BTreeSet<String>,
+) -> Result<(), sys::netlink::Error> {
+    let ours = |rule: &&Rule| rule.comment.as_deref() == Some(tag);
+    // A chain that lets everything pass needs nothing of us.
+    let needed = chain.drops || !rules.iter().all(|rule| ours(&rule));
+    let wanted = if needed { patterns(links) } else { Vec::new() };
+    let (lacks, _) = missing(rules.iter().map(seen), &wanted);
+    let mut transaction = Transaction::default();
+    for rule in rules.iter().filter(ours) {
+        let stale = match rule.links.as_slice() {
+            [one] => !wanted.contains(one) || lacks.contains(&one),
+            _ => true,
         };
-        let mut rule = pair.to_vec();
-        rule.push(Expr::Counter);
-        rule.push(Expr::Verdict(Verdict::Accept));
-        transaction.insert_rule(chain.family, &chain.table, &chain.name, &rule);
-    }
-    transaction.commit(socket).map_err(text)
-}
-
-/// The one comparison of a rule that does nothing else but accept, as ours do.
-fn single(rule: &Rule) -> Option<&(bool, Vec<u8>)> {
-    match rule.links.as_slice() {
-        [one] if rule.accepts && !rule.more => Some(one),
-        _ => None,
-    }
-}
-
-/// Takes our rules out of foreign chains.
-pub(super) fn drop_accepts(socket: &mut Socket) {
-    for chain in nft::base_chains(socket, HOOK_FORWARD).unwrap_or_default() {
-        if !is_iptables(&chain) {
-            continue;
+        if stale {
+            transaction.delete_rule(chain.family, &chain.table, &chain.name, rule.handle);
         }
-        let rules = nft::rules(socket, chain.family, &chain.table, &chain.name).unwrap_or_default();
-        let mut transaction = Transaction::default();
-        for rule in rules {
-            if single(&rule).is_some_and(|(_, bytes)| bytes == PREFIX.as_bytes()) {
-                transaction.delete_rule(chain.family, &chain.table, &chain.name, rule.handle);
+    }
+    // Each goes to the head: the last one inserted is the first.
+    for pattern in lacks.into_iter().rev() {
+        let rule = accept(pattern);
+        transaction.insert_rule(chain.family, &chain.table, &chain.name, &rule, tag);
+    }
+    transaction.commit(socket)
+}
+
+fn accept((incoming, bytes): &Pattern) -> Vec<Expr> {
+    let mut rule = Expr::link_bytes(*incoming, bytes).to_vec();
+    rule.push(Expr::Counter);
+    rule.push(Expr::Verdict(Verdict::Accept));
+    rule
+}
+
+/// A chain of the administrator's: a warning when packets of our bridges don't get through.
+fn judge(chain: &BaseChain, rules: &[Rule], links: &BTreeSet<String>) -> Option<String> {
+    let wanted: Vec<Pattern> = each(links);
+    let (lacks, drops) = missing(rules.iter().map(seen), &wanted);
+    if lacks.is_empty() || !(chain.drops || drops) {
+        return None;
+    }
+    let family = chain.family.as_str();
+    let (table, name) = (&chain.table, &chain.name);
+    let line = |key: &str, link: &str| {
+        format!("insert rule {family} {table} {name} {key} \"{link}\" accept")
+    };
+    let lines: Vec<String> = patterns(links)
+        .into_iter()
+        .map(|(incoming, bytes)| {
+            let text = String::from_utf8_lossy(&bytes);
+            let key = if incoming { "iifname" } else { "oifname" };
+            match text.strip_suffix('\0') {
+                Some(whole) => line(key, whole),
+                None => line(key, &format!("{PREFIX}*")),
             }
-        }
-        let _ = transaction.commit(socket);
-    }
-}
-
-/// Legacy iptables keeps its rules outside nftables, where only its own program changes them
-/// safely: its table is replaced as a whole, and a change made meanwhile would be lost.
-fn legacy() -> Option<String> {
-    let names = fs::read_to_string("/proc/net/ip_tables_names").ok()?;
-    names.lines().any(|n| n == "filter").then(|| {
-        format!(
-            "legacy iptables filters packets beside nftables; where its chain FORWARD drops, let containers pass: iptables-legacy -I FORWARD -i {PREFIX}+ -j ACCEPT; iptables-legacy -I FORWARD -o {PREFIX}+ -j ACCEPT"
-        )
-    })
+        })
+        .collect();
+    Some(format!(
+        "chain {name} of nftables table {family} {table} drops forwarded packets, those of containers too; to let them pass: nft '{}'",
+        lines.join("; ")
+    ))
 }
