@@ -1,7 +1,7 @@
 //! Containers beside other people's firewalls, the real programs in a network namespace of the
 //! test: they reach each other, the host and the outside, before and after those reload, with
 //! br_netfilter on and off, by IPv4 and IPv6.
-#![allow(clippy::disallowed_methods, clippy::print_stdout)]
+#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used)]
 
 mod common;
 
@@ -79,7 +79,7 @@ impl Scene {
         });
     }
 
-    fn from_container(&self, world: &World) -> bool {
+    fn reaches_host(&self, world: &World) -> bool {
         let host = world.host();
         let gateway = self.a.endpoint.gateway4.unwrap().into();
         reach(&self.a.netns, &host, gateway).is_some()
@@ -291,7 +291,7 @@ fn ufw_may_start_reload_and_stop_beside_containers() {
         }
         world.open(&|_| false);
         let scene = Scene::new(&mut world, outside);
-        assert!(scene.from_container(&world));
+        assert!(scene.reaches_host(&world));
         host.run("ufw", &["--force", "enable"]);
         scene.open(&mut world, "after ufw enable");
         // What ufw denies of the host's own input stays denied.
@@ -429,7 +429,7 @@ fn containers_reach_each_other_and_the_outside_beside_a_running_docker() {
         assert!(!subnet.contains("172.17.0.1".parse().unwrap()), "{subnet} is Docker's");
         let scene = Scene::new(&mut world, outside);
         scene.open(&mut world, "beside docker");
-        assert!(scene.from_container(&world));
+        assert!(scene.reaches_host(&world));
         docker.stop();
         scene.open(&mut world, "after docker stopped");
         let Some(docker) = start_dockerd(&world, &path) else { return };
