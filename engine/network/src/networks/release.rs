@@ -1,6 +1,7 @@
 //! What follows from a tombstone: the firewall's elements go, the namespace is let die, and only
-//! when the kernel told that the links are gone are addresses free again. Everything is bounded:
-//! how many die at once, how long a death may take before it is helped along.
+//! when the kernel told that the links are gone and tracked connections are forgotten are
+//! addresses free again. Everything is bounded: how many die at once, how long a death may take
+//! before it is helped along.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -26,14 +27,32 @@ const FAILURES: u32 = 20;
 const BY_HAND: usize = 8;
 /// How long an operation waits for what a dying endpoint holds.
 const CLAIM: Duration = Duration::from_secs(5);
+/// Addresses whose links are gone wait this long for others: forgetting tracked connections walks
+/// the kernel's whole table, some 10 ms whatever is in it, so it is done once for many.
+const GATHER: Duration = Duration::from_millis(1000);
 
 /// A released container whose links may still exist.
 pub(super) struct Dying {
     tombstone: Tombstone,
     links: BTreeSet<String>,
     since: Option<Instant>,
-    /// How often its tracked connections could not be forgotten.
+}
+
+/// Containers whose links are gone; their addresses are free once the kernel forgot their
+/// connections.
+#[derive(Default)]
+pub(super) struct Unclean {
+    tombstones: Vec<Tombstone>,
+    /// Since the first of them.
+    since: Option<Instant>,
+    /// How often the kernel would not forget.
     failures: u32,
+}
+
+impl Unclean {
+    fn due_in(&self) -> Option<Duration> {
+        self.since.map(|since| GATHER.saturating_sub(since.elapsed()))
+    }
 }
 
 impl Networks {
@@ -41,8 +60,17 @@ impl Networks {
     /// A container without a sandbox is no error.
     pub fn release(&mut self, container: &str) -> Result<()> {
         let Some(state) = self.sandboxes.get(container) else { return Ok(()) };
-        let tombstone =
+        let mut tombstone =
             Tombstone { sandbox: state.record.clone(), endpoints: state.endpoints.clone() };
+        let made = state.made().len();
+        for reserved in &mut tombstone.endpoints[made..] {
+            // Nobody will tell of the end of links that never were.
+            let port = self.networks.get_mut(&reserved.endpoint.network);
+            if let Some(network) = port {
+                network.ports = network.ports.saturating_sub(reserved.host_links.len());
+            }
+            reserved.host_links.clear();
+        }
         self.records.bury(&tombstone)?;
         // A namespace nobody used is as good as new, but its id was told: it is not used again.
         self.sandboxes.remove(container);
@@ -64,7 +92,7 @@ impl Networks {
         }
         let id = tombstone.sandbox.id.clone();
         let links = tombstone.endpoints.iter().flat_map(|e| e.host_links.clone()).collect();
-        self.dying.insert(id.clone(), Dying { tombstone, links, since: None, failures: 0 });
+        self.dying.insert(id.clone(), Dying { tombstone, links, since: None });
         self.queue.push_back(id);
     }
 
@@ -81,7 +109,10 @@ impl Networks {
         }
         self.take_down()?;
         self.help_along();
-        self.settle()?;
+        self.settle();
+        if self.unclean.due_in() == Some(Duration::ZERO) {
+            self.clean()?;
+        }
         let lacks = self.namespaces.lacks() && !self.ended;
         if self.dying.is_empty() && lacks {
             self.namespaces.refill()?;
@@ -93,12 +124,7 @@ impl Networks {
         } else {
             None
         };
-        Ok(next.into_iter().chain(self.firewall.again()).min())
-    }
-
-    /// Whether nothing is dying any more.
-    pub fn settled(&self) -> bool {
-        self.dying.is_empty()
+        Ok(next.into_iter().chain(self.unclean.due_in()).chain(self.firewall.again()).min())
     }
 
     fn hear(&mut self) -> Result<()> {
@@ -197,27 +223,31 @@ impl Networks {
         }
     }
 
-    fn settle(&mut self) -> Result<()> {
+    fn settle(&mut self) {
         let done: Vec<SandboxId> = self
             .dying
             .iter()
             .filter(|(_, d)| d.since.is_some() && d.links.is_empty())
             .map(|(id, _)| id.clone())
             .collect();
-        if done.is_empty() {
-            return Ok(());
+        let gone = done.iter().filter_map(|id| self.dying.remove(id)).map(|d| d.tombstone);
+        self.unclean.tombstones.extend(gone);
+        if !self.unclean.tombstones.is_empty() {
+            self.unclean.since.get_or_insert_with(Instant::now);
         }
-        let records: Vec<EndpointRecord> = done
-            .iter()
-            .filter_map(|id| self.dying.get(id))
-            .flat_map(|d| d.tombstone.endpoints.clone())
-            .collect();
+    }
+
+    /// Frees the addresses of those whose links are gone. Those whose connections can't be
+    /// forgotten are tried again.
+    fn clean(&mut self) -> Result<()> {
+        let mut gone = std::mem::take(&mut self.unclean);
+        let records: Vec<EndpointRecord> =
+            gone.tombstones.iter().flat_map(|tombstone| tombstone.endpoints.clone()).collect();
         if let Err(error) = Self::clean_connections(&records) {
-            let all = done.iter().filter_map(|id| self.dying.get(id));
-            if all.map(|d| d.failures).max() < Some(FAILURES) {
-                for id in &done {
-                    self.dying.entry(id.clone()).and_modify(|d| d.failures += 1);
-                }
+            if gone.failures < FAILURES {
+                gone.failures += 1;
+                gone.since = Some(Instant::now());
+                self.unclean = gone;
                 return Err(error);
             }
             tracing::warn!(%error, "tracked connections stay until they time out");
@@ -228,11 +258,8 @@ impl Networks {
                 state.ports = state.ports.saturating_sub(record.host_links.len());
             }
         }
-        for id in &done {
-            self.dying.remove(id);
-        }
         // A tombstone that stays on disk is found again at the next start, and does no harm.
-        done.iter().try_for_each(|id| self.records.delete_tombstone(id))
+        gone.tombstones.iter().try_for_each(|t| self.records.delete_tombstone(&t.sandbox.id))
     }
 
     /// Forgets tracked connections of addresses that are about to be free: old flows must not reach
@@ -276,6 +303,9 @@ impl Networks {
     ) -> Result<()> {
         let deadline = Instant::now() + CLAIM;
         loop {
+            if self.unclean.tombstones.iter().any(&matches) {
+                self.clean()?;
+            }
             let Some(dying) = self.dying.values().find(|d| matches(&d.tombstone)) else {
                 return Ok(());
             };
@@ -288,7 +318,7 @@ impl Networks {
             self.maintain()?;
             let late = self.dying.values().filter(|d| d.since.is_some() && matches(&d.tombstone));
             let late: Vec<String> = late.flat_map(|d| d.links.iter().cloned()).collect();
-            if late.len() <= BY_HAND {
+            if (1..=BY_HAND).contains(&late.len()) {
                 self.remove_links(&late);
             } else {
                 self.wait_for_event(Duration::from_millis(20))?;
@@ -303,6 +333,7 @@ impl Networks {
         loop {
             self.maintain()?;
             if self.dying.is_empty() {
+                self.clean()?;
                 return Ok(true);
             }
             if Instant::now() > deadline {
