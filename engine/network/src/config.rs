@@ -28,6 +28,9 @@ pub struct Config {
     pub ip_forward_no_drop: bool,
     /// The pools for networks without a subnet.
     pub pools: Vec<PoolBase>,
+    /// `--iptables`: whether firewall rules are kept. Without, nothing is masqueraded, published or
+    /// kept apart.
+    pub firewall: bool,
     /// The name of the firewall tables; two daemons in one network namespace need two.
     pub table: String,
     /// Whether to own those tables where the kernel can (from 6.9 on); else they are watched and
@@ -53,6 +56,7 @@ impl Config {
             ip_forward: true,
             ip_forward_no_drop: false,
             pools: ipam::docker_pools(),
+            firewall: true,
             table: "ferry".to_owned(),
             own_tables: true,
             bus: dbus::Address::system().ok(),

@@ -77,6 +77,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
         .unwrap_or_default()
         .trim()
         .to_owned();
+    let kernel = network.clone();
     let engine = Arc::new(Engine::new(Parts {
         settings: Arc::clone(&settings),
         client,
@@ -93,7 +94,16 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
     info!("ferryd {} is ready", env!("CARGO_PKG_VERSION"));
     serve::serve(&engine, listeners, stop).await;
     restore::end(&engine).await;
+    end_network(kernel).await;
     Ok(())
+}
+
+/// Lets the network thread end in order: the process would not wait for it.
+async fn end_network(kernel: network::thread::Handle) {
+    let ended = tokio::task::spawn_blocking(move || kernel.call(Networks::end));
+    if ended.await.is_err() {
+        tracing::warn!("the network thread did not end in order");
+    }
 }
 
 fn prepare_folders(settings: &Settings) -> Result<(), StartupError> {
@@ -193,6 +203,8 @@ fn network_config(settings: &Settings) -> Result<NetworkConfig, StartupError> {
     config.icc = settings.icc;
     config.ip_masq = settings.ip_masq;
     config.ip_forward = settings.ip_forward;
+    config.ip_forward_no_drop = settings.ip_forward_no_drop;
+    config.firewall = settings.iptables;
     if !settings.default_address_pools.is_empty() {
         let pools = settings.default_address_pools.iter().map(|(base, size)| {
             let base = base

@@ -29,6 +29,8 @@ const FIREWALLD: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// The name of our tables.
     pub table: String,
+    /// Whether to keep rules at all.
+    pub on: bool,
     /// Whether to own the tables where the kernel can; otherwise they are watched and replayed.
     pub own: bool,
     /// Where firewalld is asked.
@@ -44,6 +46,7 @@ pub struct Firewall {
     port: u32,
     families: Vec<Family>,
     table: String,
+    on: bool,
     own: bool,
     variant: Variant,
     elements: BTreeSet<Element>,
@@ -73,6 +76,7 @@ impl Firewall {
             port,
             families: if six { vec![Family::Ip, Family::Ip6] } else { vec![Family::Ip] },
             table: settings.table.clone(),
+            on: settings.on,
             own: settings.own,
             variant: Variant::default(),
             elements: BTreeSet::new(),
@@ -88,6 +92,9 @@ impl Firewall {
     pub fn load(&mut self, variant: Variant, elements: BTreeSet<Element>) -> Result<()> {
         self.variant = variant;
         self.elements = elements;
+        if !self.on {
+            return Ok(());
+        }
         self.replay()?;
         self.loaded = true;
         self.keep_foreign();
@@ -109,9 +116,14 @@ impl Firewall {
         Ok(())
     }
 
-    /// Whether our tables are there.
-    pub fn is_loaded(&self) -> bool {
-        self.loaded
+    /// Whether what must be there before packets may be forwarded is there.
+    pub fn is_ready(&self) -> bool {
+        self.loaded || !self.on
+    }
+
+    /// Whether rules are kept.
+    pub fn is_on(&self) -> bool {
+        self.on
     }
 
     /// What of `wanted` is lacking, and which elements of its kind are not in it.
@@ -247,19 +259,26 @@ impl Firewall {
             })
             .map_err(|e| Error::kernel("read nftables events", e))?;
         changed |= !complete;
-        if changed && self.loaded && !self.intact(hit || !complete)? {
-            tracing::warn!(table = self.table, "somebody changed our firewall tables; loaded anew");
-            self.replay()?;
-        } else if changed && self.loaded {
-            self.administrators();
+        if !self.loaded {
+            return Ok(false);
+        }
+        if changed {
+            if self.intact(hit || !complete)? {
+                self.administrators();
+            } else {
+                let table = &self.table;
+                tracing::warn!(table, "somebody changed our firewall tables; loaded anew");
+                self.replay()?;
+            }
+            self.foreign.look_at_tables(&mut self.socket);
         }
         let heard = self.foreign.hear();
         let again = self.foreign.again().is_some_and(|left| left.is_zero());
-        if !(changed || heard || again || std::mem::take(&mut self.suspect)) {
-            return Ok(false);
+        let rest = std::mem::take(&mut self.suspect) || again;
+        if rest {
+            self.foreign.look_at_rest();
         }
-        self.foreign.look(&mut self.socket);
-        Ok(true)
+        Ok(changed || heard || rest)
     }
 
     /// Whether our tables are as we made them, as far as can be told: nobody else changes one that
@@ -288,7 +307,7 @@ impl Firewall {
 
     /// What the administrator should know: foreign rules that drop containers' packets and that
     /// can't be amended from here.
-    pub fn warnings(&self) -> &[String] {
+    pub fn warnings(&self) -> Vec<String> {
         self.foreign.warnings()
     }
 
@@ -309,6 +328,9 @@ impl Firewall {
     /// Takes out what is ours in foreign firewalls, and our own tables unless they keep closed what
     /// we opened; the administrator's table stays.
     pub fn unload(&mut self) -> Result<()> {
+        if !self.loaded {
+            return Ok(());
+        }
         self.foreign.keep(&mut self.socket, BTreeSet::new());
         if self.variant.strict || self.variant.strict6 {
             return Ok(());

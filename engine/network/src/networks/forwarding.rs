@@ -50,7 +50,7 @@ impl Networks {
         if fact != known {
             self.records.put_forwarding(&fact)?;
         }
-        let closed = !self.config.ip_forward_no_drop;
+        let closed = self.firewall.is_on() && !self.config.ip_forward_no_drop;
         let variant = Variant {
             strict: fact.v4 && closed,
             strict6: fact.v6 && closed,
@@ -61,10 +61,10 @@ impl Networks {
 
     /// Switches on what was planned, and says so.
     pub(super) fn switch_forwarding(&mut self, switch: Switch) -> Result<()> {
-        let rest = if self.config.ip_forward_no_drop {
-            "this host now forwards between all its links"
-        } else {
+        let rest = if self.is_strict() {
             "new flows from outside to elsewhere than containers stay unforwarded (--ip-forward-no-drop changes that)"
+        } else {
+            "this host now forwards between all its links"
         };
         if switch.v4 {
             write(V4, "IPv4")?;

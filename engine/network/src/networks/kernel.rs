@@ -30,7 +30,7 @@ impl Networks {
     pub(super) fn apply_network(&mut self, plan: &NetworkPlan) -> Result<Option<u32>> {
         let index = plan.bridge.as_ref().map(|b| self.apply_bridge(b)).transpose()?;
         // Before restore has loaded the firewall, it does this for all networks at once.
-        if self.firewall.is_loaded() && plan.bridge.as_ref().is_some_and(BridgePlan::has_v6) {
+        if self.firewall.is_ready() && plan.bridge.as_ref().is_some_and(BridgePlan::has_v6) {
             self.forward_v6()?;
         }
         self.firewall.add(&plan.elements)?;

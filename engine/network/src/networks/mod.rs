@@ -96,6 +96,7 @@ impl Networks {
             .map_err(|e| Error::kernel("open netlink socket", e))?;
         let firewall = Firewall::open(&Settings {
             table: config.table.clone(),
+            on: config.firewall,
             own: config.own_tables,
             bus: config.bus.clone(),
         })?;

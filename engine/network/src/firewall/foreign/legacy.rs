@@ -32,12 +32,13 @@ pub(super) struct Legacy {
     watch: Option<OwnedFd>,
     /// What we put in, and no prefix pair.
     put: BTreeSet<Pattern>,
+    warnings: Vec<String>,
 }
 
 impl Legacy {
-    /// Inserts what is missing and takes out what is no longer wanted; warnings where it failed.
-    pub(super) fn keep(&mut self, links: &BTreeSet<String>) -> Vec<String> {
-        let mut warnings = Vec::new();
+    /// Inserts what is missing and takes out what is no longer wanted.
+    pub(super) fn keep(&mut self, links: &BTreeSet<String>) {
+        self.warnings.clear();
         if self.watch.is_none() && !links.is_empty() {
             // Before looking, so that nothing is missed in between.
             self.watch = watch().ok();
@@ -56,7 +57,7 @@ impl Legacy {
                 Ok(Kept::Busy) => kept = false,
                 Err(error) => {
                     kept = false;
-                    warnings.push(format!(
+                    self.warnings.push(format!(
                         "containers may be cut off: no accept rule could be added to legacy iptables' chain FORWARD: {error}"
                     ));
                 }
@@ -66,7 +67,11 @@ impl Legacy {
             self.put.clear();
         }
         self.put.extend(wanted);
-        warnings
+    }
+
+    /// Where it failed.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Whether somebody has changed something, or may have.

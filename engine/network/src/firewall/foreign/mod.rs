@@ -17,6 +17,7 @@ use sys::nft::End;
 
 use firewalld::Firewalld;
 use legacy::Legacy;
+use tables::Found;
 
 /// Every bridge of ours begins so, unless the client named it.
 const PREFIX: &str = "ferry";
@@ -81,10 +82,10 @@ fn missing<'a, 'b>(
 pub(super) struct Foreign {
     /// The comment of our rules.
     tag: String,
+    links: BTreeSet<String>,
+    tables: Found,
     legacy: Legacy,
     firewalld: Firewalld,
-    links: BTreeSet<String>,
-    warnings: Vec<String>,
 }
 
 impl Foreign {
@@ -92,33 +93,38 @@ impl Foreign {
     pub(super) fn new(tag: &str, bus: Option<dbus::Address>) -> Self {
         Self {
             tag: tag.to_owned(),
+            links: BTreeSet::new(),
+            tables: Found::default(),
             legacy: Legacy::default(),
             firewalld: Firewalld::new(bus),
-            links: BTreeSet::new(),
-            warnings: Vec::new(),
         }
     }
 
     /// Sees to it that packets of these bridges pass; of none: takes out all that is ours.
     pub(super) fn keep(&mut self, socket: &mut Socket, links: BTreeSet<String>) {
         self.links = links;
+        self.look_at_tables(socket);
+        self.legacy.keep(&self.links);
         self.firewalld.keep(&self.links);
-        self.look(socket);
     }
 
-    /// Looks at all that tells of no changes by itself, as far as asking is cheap.
-    pub(super) fn look(&mut self, socket: &mut Socket) {
-        let tables = tables::keep(socket, &self.tag, &self.links);
-        self.warnings = tables.warnings;
-        self.warnings.extend(self.legacy.keep(&self.links));
+    /// Looks at nftables' chains, of whose changes the kernel tells.
+    pub(super) fn look_at_tables(&mut self, socket: &mut Socket) {
+        self.tables = tables::keep(socket, &self.tag, &self.links);
+    }
+
+    /// Looks at what may have changed in silence, or come into being: cheap where nothing did.
+    pub(super) fn look_at_rest(&mut self) {
+        self.legacy.keep(&self.links);
         self.firewalld.connect();
-        self.warnings.extend(self.firewalld.warnings(tables.firewalld));
     }
 
-    /// Hears of changes outside nftables; true when it must be looked again.
+    /// Hears of changes outside nftables; true when something came.
     pub(super) fn hear(&mut self) -> bool {
-        // Both must hear, or a descriptor stays readable.
         let legacy = self.legacy.hear();
+        if legacy {
+            self.legacy.keep(&self.links);
+        }
         self.firewalld.hear() || legacy
     }
 
@@ -127,7 +133,7 @@ impl Foreign {
         self.firewalld.settle(limit);
     }
 
-    /// When to call `look` again, though nothing is readable.
+    /// When to look at the rest again, though nothing is readable.
     pub(super) fn again(&self) -> Option<Duration> {
         self.firewalld.again()
     }
@@ -136,8 +142,12 @@ impl Foreign {
         self.legacy.waker().into_iter().chain(self.firewalld.waker())
     }
 
-    pub(super) fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// What keeps packets from passing and can't be mended from here.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut all = self.tables.warnings.clone();
+        all.extend_from_slice(self.legacy.warnings());
+        all.extend(self.firewalld.warnings(self.tables.firewalld));
+        all
     }
 }
 

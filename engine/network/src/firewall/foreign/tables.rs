@@ -12,7 +12,7 @@ use super::{PREFIX, Pattern, Seen, each, missing, patterns};
 const HOOK_FORWARD: u32 = 2;
 
 /// What was found.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Found {
     /// Chains that drop and can't be amended.
     pub(super) warnings: Vec<String>,
