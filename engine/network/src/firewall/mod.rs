@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use sys::netlink::{Error as NetlinkError, Protocol, Socket};
@@ -23,6 +23,9 @@ pub use schema::Variant;
 const OWNED: u32 = nft::TABLE_OWNER | nft::TABLE_PERSIST;
 /// How long a new bridge waits for firewalld; its containers wait no longer than that.
 const FIREWALLD: Duration = Duration::from_secs(5);
+
+/// A daemon that was killed may live on for a moment in a child that it was just starting.
+const OWNER_ENDS: Duration = Duration::from_secs(1);
 
 /// How the firewall is to be kept.
 #[derive(Clone, Debug)]
@@ -95,7 +98,15 @@ impl Firewall {
         if !self.on {
             return Ok(());
         }
-        self.replay()?;
+        let end = Instant::now() + OWNER_ENDS;
+        while let Err(error) = self.replay() {
+            // The kernel does not tell when an owner is gone.
+            let owned = matches!(&error, Error::TablesOwned(_));
+            if !owned || Instant::now() > end {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         self.loaded = true;
         self.keep_foreign();
         Ok(())
@@ -144,14 +155,27 @@ impl Firewall {
             match self.replace(OWNED) {
                 Ok(()) => self.owned = true,
                 // Before 6.9 no table outlives its owner, before 5.12 none has one.
-                Err(e) if unknown_flags(&e) => self.replace(0)?,
-                Err(e) => return Err(e.into()),
+                Err(e) if unknown_flags(&e) => self.replace(0).map_err(|e| self.refused(e))?,
+                Err(e) => return Err(self.refused(e)),
             }
         } else {
-            self.replace(0)?;
+            self.replace(0).map_err(|e| self.refused(e))?;
         }
         self.administrators();
         Ok(())
+    }
+
+    /// Why our tables could not be loaded.
+    fn refused(&mut self, error: NetlinkError) -> Error {
+        let owned = |family: &Family, socket: &mut Socket, table: &str| {
+            let flags = nft::table_flags(socket, *family, table);
+            flags.is_ok_and(|found| found.is_some_and(|flags| flags & nft::TABLE_OWNER != 0))
+        };
+        let somebodys = self.families.iter().any(|f| owned(f, &mut self.socket, &self.table));
+        if somebodys && error.errno() == Some(Errno::PERM.raw_os_error()) {
+            return Error::TablesOwned(self.table.clone());
+        }
+        error.into()
     }
 
     fn replace(&mut self, flags: u32) -> std::result::Result<(), NetlinkError> {
@@ -209,9 +233,14 @@ impl Firewall {
         }
         if fresh.iter().any(|e| matches!(e, Element::Bridge(_))) {
             self.keep_foreign();
-            self.foreign.settle(FIREWALLD);
+            self.settle();
         }
         Ok(())
+    }
+
+    /// Waits a while for those who must be asked.
+    pub fn settle(&mut self) {
+        self.foreign.settle(FIREWALLD);
     }
 
     /// Removes elements; ones that are not there are no error.

@@ -347,6 +347,7 @@ impl Networks {
         if done.is_err() && self.bridge_is_gone(network)? {
             // Somebody removed the bridge below us.
             let bridge = self.bridge_again(network)?;
+            self.mend_ports(Some(&network.id))?;
             done = self.apply_join(plan, record, bridge, &mut inside);
         }
         done?;
@@ -360,12 +361,12 @@ impl Networks {
         Ok(())
     }
 
-    fn bridge_is_gone(&mut self, network: &Network) -> Result<bool> {
+    pub(super) fn bridge_is_gone(&mut self, network: &Network) -> Result<bool> {
         let Some(link) = &network.link else { return Ok(false) };
         Ok(sys::netlink::route::link_by_name(&mut self.host, &link.name)?.is_none())
     }
 
-    fn bridge_again(&mut self, network: &Network) -> Result<Option<u32>> {
+    pub(super) fn bridge_again(&mut self, network: &Network) -> Result<Option<u32>> {
         let plan = self.driver(&network.driver)?.network_plan(network)?;
         let index = plan.bridge.as_ref().map(|b| self.apply_bridge(b)).transpose()?;
         if let Some(state) = self.networks.get_mut(&network.id) {

@@ -15,6 +15,7 @@ use super::Networks;
 use crate::driver::bridge::MAX_PORTS;
 use crate::driver::{BridgePlan, JoinPlan, LinkKind, LinkPlan, NetworkPlan};
 use crate::records::EndpointRecord;
+use crate::types::NetworkId;
 use crate::{Error, Result};
 
 /// A sandbox while something is done in it.
@@ -158,6 +159,36 @@ impl Networks {
             }
         }
         Ok(())
+    }
+
+    /// Puts containers' links back on their bridges where somebody took them off, as one does who
+    /// removes a bridge; of one network, or of all.
+    pub(super) fn mend_ports(&mut self, only: Option<&NetworkId>) -> Result<()> {
+        let links = route::links(&mut self.host)?;
+        let mut batch = Batch::default();
+        for record in self.sandboxes.values().flat_map(super::SandboxState::made) {
+            let Some(state) = self.networks.get(&record.endpoint.network) else { continue };
+            if state.bridge.is_none() || only.is_some_and(|id| *id != state.network.id) {
+                continue;
+            }
+            let driver = self.driver(&state.network.driver)?;
+            for plan in driver.join(&state.network, &record.endpoint)?.links {
+                let LinkKind::Veth { host_name, isolated, .. } = &plan.kind;
+                // One that is missing is made again as a whole, elsewhere.
+                let astray = |l: &&Link| l.name == *host_name && l.master != state.bridge;
+                if let Some(link) = links.iter().find(astray) {
+                    let link = LinkRef::Index(link.index);
+                    let change = LinkChange { master: state.bridge, ..LinkChange::default() };
+                    route::set_link(&mut batch, link, &change);
+                    if *isolated {
+                        // It is a flag of the port, which there is only now.
+                        let change = LinkChange { isolated: Some(true), ..LinkChange::default() };
+                        route::set_link(&mut batch, link, &change);
+                    }
+                }
+            }
+        }
+        Ok(self.host.request(batch)?)
     }
 
     /// A bridge may hold ports of others too, which only the kernel counts.

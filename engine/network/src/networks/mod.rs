@@ -162,33 +162,44 @@ impl Networks {
     }
 
     fn add_network(&mut self, network: Network) -> Result<Arc<Network>> {
-        if let Some(link) = &network.link
-            && let Some(other) = self
-                .networks
-                .values()
-                .find(|n| n.network.link.as_ref().is_some_and(|l| l.name == link.name))
-        {
-            let (id, name) = (other.network.id.clone(), link.name.clone());
-            return Err(Error::BridgeNameInUse(network.id, id, name));
-        }
         let plan = self.driver(&network.driver)?.network_plan(&network)?;
-        self.records.put_network(&network)?;
-        let index = match self.apply_network(&plan) {
-            Ok(index) => index,
+        let network = self.record_network(network)?;
+        match self.apply_network(&plan) {
+            Ok(index) => {
+                if let Some(state) = self.networks.get_mut(&network.id) {
+                    state.bridge = index;
+                }
+                Ok(network)
+            }
             Err(error) => {
                 // The first error tells what happened.
                 if let Err(second) = self.undo_network(&plan) {
                     tracing::warn!(error = %second, "undoing a network");
                 }
-                self.records.delete_network(&network)?;
-                return Err(error);
+                self.forget_network(&network)?;
+                Err(error)
             }
-        };
-        let network = self.keep(network);
-        if let Some(state) = self.networks.get_mut(&network.id) {
-            state.bridge = index;
         }
-        Ok(network)
+    }
+
+    /// Takes a network into the records, and into state and view.
+    fn record_network(&mut self, network: Network) -> Result<Arc<Network>> {
+        let link = |n: &Network| n.link.as_ref().map(|l| l.name.clone());
+        if let Some(name) = link(&network)
+            && let Some(other) =
+                self.networks.values().find(|n| link(&n.network).as_ref() == Some(&name))
+        {
+            return Err(Error::BridgeNameInUse(network.id, other.network.id.clone(), name));
+        }
+        self.records.put_network(&network)?;
+        Ok(self.keep(network))
+    }
+
+    fn forget_network(&mut self, network: &Network) -> Result<()> {
+        self.records.delete_network(network)?;
+        self.networks.remove(&network.id);
+        self.reader.remove_network(&network.id);
+        Ok(())
     }
 
     /// Removes a network by name, id or id prefix.
@@ -216,9 +227,7 @@ impl Networks {
         let plan = self.driver(&network.driver)?.network_plan(&network)?;
         // The record goes last: whoever is killed in between finds the whole network again.
         self.undo_network(&plan)?;
-        self.records.delete_network(&network)?;
-        self.networks.remove(&network.id);
-        self.reader.remove_network(&network.id);
+        self.forget_network(&network)?;
         Ok(network)
     }
 

@@ -141,6 +141,7 @@ impl Networks {
             })
             .map_err(|e| Error::kernel("read link events", e))?;
         self.peers_stale |= (others || !complete) && self.is_strict();
+        self.mend_bridges(complete.then_some(gone.as_slice()))?;
         if complete {
             for dying in self.dying.values_mut() {
                 for name in &gone {
@@ -149,6 +150,25 @@ impl Networks {
             }
         } else {
             self.look_at_links()?;
+        }
+        Ok(())
+    }
+
+    /// Makes bridges again that somebody removed below us: of these links, or of all.
+    fn mend_bridges(&mut self, gone: Option<&[String]>) -> Result<()> {
+        let bridge = |n: &super::NetworkState| n.network.link.as_ref().map(|l| l.name.clone());
+        let lost = |n: &&super::NetworkState| {
+            n.bridge.is_some()
+                && bridge(n).is_some_and(|name| gone.is_none_or(|all| all.contains(&name)))
+        };
+        let lost: Vec<_> = self.networks.values().filter(lost).map(|n| n.network.clone()).collect();
+        for network in lost {
+            // Ours to remove, it was made again at once, or nothing was lost.
+            if self.bridge_is_gone(&network)? {
+                tracing::warn!(network = network.name, "somebody removed its bridge; made again");
+                self.bridge_again(&network)?;
+                self.mend_ports(Some(&network.id))?;
+            }
         }
         Ok(())
     }

@@ -38,17 +38,22 @@ impl Networks {
         let v6 = self.networks.values().any(|n| n.network.ipv6);
         let (variant, switch) = self.plan_forwarding(v6)?;
         self.pin_host()?;
-        self.restore_bridges()?;
         for tombstone in self.records.tombstones()? {
             self.hold(&tombstone.endpoints);
             self.bury(tombstone);
         }
         let again = self.read_sandboxes(lives, &mut found)?;
         self.hold_host_addresses()?;
+        // The firewall comes first: links never are without it, and where the tables are somebody
+        // else's nothing else is touched.
         self.firewall.load(variant, self.wanted_elements()?)?;
+        self.restore_bridges()?;
+        if let Err(error) = self.mend_ports(None) {
+            tracing::error!(%error, "containers stay off their bridges");
+        }
         self.watch_peers()?;
-        // Packets pass only once the firewall is there.
         self.switch_forwarding(switch)?;
+        self.firewall.settle();
         self.reader.set_warnings(self.firewall.warnings());
         for (record, plan) in again {
             self.make_again(&record, &plan, &mut found);
@@ -116,12 +121,13 @@ impl Networks {
         Ok(())
     }
 
+    /// Only records: the kernel follows for all networks at once.
     fn ensure_built_in(&mut self) -> Result<()> {
         for (name, driver) in [("none", "null"), ("host", "host")] {
             if !self.networks.values().any(|n| n.network.name == name) {
                 let spec = NetworkSpec { name: name.to_owned(), ..NetworkSpec::default() };
                 let network = super::draft(&spec, driver)?;
-                self.add_network(network)?;
+                self.record_network(network)?;
             }
         }
         let known = self.networks.values().find(|n| n.network.name == "bridge");
@@ -134,7 +140,7 @@ impl Networks {
             (Some(bridge), None) => {
                 let bridge = bridge.clone();
                 let network = self.default_bridge(&bridge, None)?;
-                self.add_network(network).map(|_| ())
+                self.record_network(network).map(|_| ())
             }
             (None, _) => Ok(()),
         }

@@ -33,7 +33,7 @@ pub mod firewalls;
 /// A connection that is to come about may take so long on a loaded machine.
 const LONG: Duration = Duration::from_secs(20);
 /// One that is not is awaited so long.
-const SHORT: Duration = Duration::from_millis(400);
+pub const SHORT: Duration = Duration::from_millis(400);
 
 pub struct World {
     pub networks: Option<Networks>,
@@ -73,6 +73,14 @@ impl World {
         // A new namespace may inherit what the host has switched on.
         fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         Self { networks: None, folder, home }
+    }
+
+    /// Another daemon's folder in the same namespace.
+    pub fn folder_only(name: &str) -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("ferry-network-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        Self { networks: None, folder, home: netns::current().unwrap() }
     }
 
     pub fn config(&self) -> Config {
