@@ -185,6 +185,9 @@ fn the_administrators_table_is_there_again_after_a_flush_and_what_is_in_it_holds
     let mut world = World::new("admin");
     let outside = world.outside();
     let a = world.run("aa", "bridge");
+    // Whoever looks sees what there is.
+    let sets = program("nft", &["list", "table", "ip", "ferry"]).unwrap_or_default();
+    assert!(sets.contains("{ \"ferry0\" }") && sets.contains("\"ferry0\" . \"ferry0\""), "{sets}");
     let drop = "add rule inet ferry-user forward ip daddr 192.0.2.2 drop";
     if program("nft", &[drop]).is_none() {
         return;

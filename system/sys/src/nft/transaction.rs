@@ -147,7 +147,12 @@ impl Transaction {
                 .be32(6, types::concat(set.value))
                 .be32(7, types::key_length(set.value) as u32);
         }
-        message.be32(10, self.sets);
+        message = message.be32(10, self.sets);
+        if set.key == [types::IFNAME] {
+            // A note for the program nft, which shows such keys as empty without it: they are in
+            // the machine's byte order.
+            message.attr(13, &[0, 4, 1, 0, 0, 0]);
+        }
     }
 
     /// Adds elements; one that is there already, with the same value, is no error.
