@@ -72,7 +72,7 @@ fn a_refused_transaction_names_the_object_and_changes_nothing() {
     transaction.append_rule(Family::Ip, "half", "nowhere", &[]);
     let error = transaction.commit(&mut socket).unwrap_err().to_string();
     assert!(error.starts_with("add rule to half nowhere: No such file"), "{error}");
-    assert_eq!(sys::nft::table_flags(&mut socket, Family::Ip, "half").unwrap(), None);
+    assert_eq!(sys::nft::table(&mut socket, Family::Ip, "half").unwrap(), None);
     let mut route_socket = Socket::open(Protocol::Route).unwrap();
     let mut batch = Batch::default();
     route::set_link(&mut batch, LinkRef::Name("nix0"), &LinkChange::default());

@@ -54,9 +54,15 @@ fn an_end_without_containers_leaves_other_firewalls_as_they_were() {
     world.net().release("aa").unwrap();
     assert!(world.net().wait_settled(LONG).unwrap());
     world.net().end();
-    // The administrator's own table stays, should there be something in it.
-    program("nft", &["delete", "table", "inet", "ferry-user"]);
     assert_eq!(program("nft", &["list", "ruleset"]).unwrap(), before);
+    // What the administrator wrote into his table stays.
+    world.kill();
+    world.open(&|_| false);
+    program("nft", &["add rule inet ferry-user forward ip daddr 10.0.0.1 drop"]);
+    world.net().end();
+    let after = program("nft", &["list", "ruleset"]).unwrap();
+    assert!(after.contains("10.0.0.1") && !after.contains("table ip ferry "), "{after}");
+    program("nft", &["delete", "table", "inet", "ferry-user"]);
     // After the end nothing is repaired.
     program("iptables-nft", &["-F", "FORWARD"]);
     world.net().maintain().unwrap();

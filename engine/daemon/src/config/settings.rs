@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+/// Where what lasts is, unless told otherwise.
+pub const DATA_ROOT: &str = "/var/lib/ferry";
+
 /// Where the API is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
@@ -119,7 +122,7 @@ impl Settings {
             hosts: from.hosts(&exec_root)?,
             group: from.text("group", "docker"),
             group_is_explicit: values.contains_key("group"),
-            data_root: from.path("data-root", "/var/lib/ferry"),
+            data_root: from.path("data-root", DATA_ROOT),
             pidfile: from.path("pidfile", "/run/ferry/ferryd.pid"),
             containerd: values.contains_key("containerd").then(|| from.path("containerd", "")),
             containerd_namespace: from.text("containerd-namespace", "moby"),

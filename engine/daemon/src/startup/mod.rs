@@ -21,7 +21,7 @@ use oci::Platform;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::engine::{Engine, LEASE, Parts, program};
 
 /// The record format that this version writes, and the oldest that reads it.
@@ -197,6 +197,7 @@ fn network_config(settings: &Settings) -> Result<NetworkConfig, StartupError> {
         Some(name) => Some(name.to_owned()),
         None => config.bridge,
     };
+    config.table = firewall_tables(&settings.data_root);
     config.bip.clone_from(&settings.bip);
     config.fixed_cidr.clone_from(&settings.fixed_cidr);
     config.mtu = settings.mtu;
@@ -215,6 +216,19 @@ fn network_config(settings: &Settings) -> Result<NetworkConfig, StartupError> {
         config.pools = pools.collect::<Result<_, StartupError>>()?;
     }
     Ok(config)
+}
+
+/// Our firewall tables' name: daemons that share a host and keep their data elsewhere have tables of
+/// their own.
+fn firewall_tables(data_root: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    if data_root == Path::new(config::DATA_ROOT) {
+        return "ferry".to_owned();
+    }
+    // FNV-1a: the same for the same folder, in every version.
+    let fold = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    let hash = data_root.as_os_str().as_bytes().iter().fold(0x811c_9dc5, fold);
+    format!("ferry-{hash:08x}")
 }
 
 /// The lease that keeps containers' snapshots; it may exist from before.

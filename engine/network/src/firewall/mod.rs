@@ -22,7 +22,7 @@ pub use schema::Variant;
 
 const OWNED: u32 = nft::TABLE_OWNER | nft::TABLE_PERSIST;
 /// How long a new bridge waits for firewalld; its containers wait no longer than that.
-const FIREWALLD: Duration = Duration::from_secs(5);
+const FIREWALLD: Duration = Duration::from_secs(3);
 
 /// A daemon that was killed may live on for a moment in a child that it was just starting.
 const OWNER_ENDS: Duration = Duration::from_secs(1);
@@ -168,8 +168,8 @@ impl Firewall {
     /// Why our tables could not be loaded.
     fn refused(&mut self, error: NetlinkError) -> Error {
         let owned = |family: &Family, socket: &mut Socket, table: &str| {
-            let flags = nft::table_flags(socket, *family, table);
-            flags.is_ok_and(|found| found.is_some_and(|flags| flags & nft::TABLE_OWNER != 0))
+            let found = nft::table(socket, *family, table);
+            found.is_ok_and(|found| found.is_some_and(|t| t.flags & nft::TABLE_OWNER != 0))
         };
         let somebodys = self.families.iter().any(|f| owned(f, &mut self.socket, &self.table));
         if somebodys && error.errno() == Some(Errno::PERM.raw_os_error()) {
@@ -181,15 +181,12 @@ impl Firewall {
     fn replace(&mut self, flags: u32) -> std::result::Result<(), NetlinkError> {
         let mut transaction = Transaction::default();
         for family in self.families.clone() {
-            match nft::table_flags(&mut self.socket, family, &self.table)? {
-                None => {}
+            if let Some(found) = nft::table(&mut self.socket, family, &self.table)? {
                 // Claims one whose owner is gone; one that never had an owner can't get one.
-                Some(found) => {
-                    if found & nft::TABLE_OWNER != 0 {
-                        transaction.add_table(family, &self.table, found & OWNED);
-                    }
-                    transaction.delete_table(family, &self.table);
+                if found.flags & nft::TABLE_OWNER != 0 {
+                    transaction.add_table(family, &self.table, found.flags & OWNED);
                 }
+                transaction.delete_table(family, &self.table);
             }
             transaction.add_table(family, &self.table, flags);
             schema::load(&mut transaction, family, &self.table, self.variant);
@@ -203,10 +200,23 @@ impl Firewall {
     /// that is shaped otherwise is left so.
     fn administrators(&mut self) {
         let mut transaction = Transaction::default();
-        schema::load_user(&mut transaction, &format!("{}-user", self.table));
+        schema::load_user(&mut transaction, &self.user_table());
         if let Err(error) = transaction.commit(&mut self.socket) {
             tracing::warn!(%error, "the administrator's table is not as it is made here");
         }
+    }
+
+    fn user_table(&self) -> String {
+        format!("{}-user", self.table)
+    }
+
+    /// Whether the administrator wrote nothing into his table.
+    fn user_table_is_blank(&mut self) -> bool {
+        let table = self.user_table();
+        let found = nft::table(&mut self.socket, Family::Inet, &table);
+        found.is_ok_and(|found| found.is_some_and(|t| t.objects == 1))
+            && nft::rules(&mut self.socket, Family::Inet, &table, schema::USER_CHAIN)
+                .is_ok_and(|rules| rules.is_empty())
     }
 
     /// Adds elements; ones that are there already stay.
@@ -317,7 +327,7 @@ impl Firewall {
             return Ok(false);
         }
         for family in self.families.clone() {
-            if nft::table_flags(&mut self.socket, family, &self.table)?.is_none() {
+            if nft::table(&mut self.socket, family, &self.table)?.is_none() {
                 return Ok(false);
             }
         }
@@ -355,7 +365,7 @@ impl Firewall {
     }
 
     /// Takes out what is ours in foreign firewalls, and our own tables unless they keep closed what
-    /// we opened; the administrator's table stays.
+    /// we opened; the administrator's table stays when he wrote something into it.
     pub fn unload(&mut self) -> Result<()> {
         if !self.loaded {
             return Ok(());
@@ -367,6 +377,9 @@ impl Firewall {
         let mut transaction = Transaction::default();
         for family in &self.families {
             transaction.delete_table(*family, &self.table);
+        }
+        if self.user_table_is_blank() {
+            transaction.delete_table(Family::Inet, &self.user_table());
         }
         transaction.commit(&mut self.socket)?;
         self.loaded = false;

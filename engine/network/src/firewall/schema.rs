@@ -308,8 +308,11 @@ fn forward(a: &Addresses, variant: Variant, rules: &mut Vec<(&str, Vec<Expr>)>) 
     }
 }
 
+/// The one chain of the administrator's table.
+pub(crate) const USER_CHAIN: &str = "forward";
+
 /// Adds the administrator's table, whose chain is empty at first; it is never owned.
 pub fn load_user(transaction: &mut Transaction, table: &str) {
     transaction.add_table(Family::Inet, table, 0);
-    transaction.add_chain(Family::Inet, table, &hooked("forward", "filter", 2, -5));
+    transaction.add_chain(Family::Inet, table, &hooked(USER_CHAIN, "filter", 2, -5));
 }

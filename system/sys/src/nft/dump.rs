@@ -54,22 +54,32 @@ fn u64_of(attrs: Attributes<'_>, kind: u16) -> Option<u64> {
     Some(u64::from_be_bytes(attrs.get(kind)?.try_into().ok()?))
 }
 
-/// The flags of a table; `None` when there is none of this name.
-pub fn table_flags(socket: &mut Socket, family: Family, table: &str) -> Result<Option<u32>, Error> {
+/// A table, as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// `TABLE_…`
+    pub flags: u32,
+    /// How many chains, sets and other objects it holds.
+    pub objects: u32,
+}
+
+/// The table of this name, if there is one.
+pub fn table(socket: &mut Socket, family: Family, table: &str) -> Result<Option<Table>, Error> {
     let mut batch = Batch::default();
     batch
         .message(GETTABLE, F_ACK, format!("find table {table}"))
         .fixed(&header(family.number()))
         .text(1, table);
-    let mut flags = None;
+    let mut found = None;
     let got = socket.get(batch, |h, body| {
         if h.kind == NEWTABLE {
             let attrs = Attributes::new(body.get(4..).unwrap_or(&[]));
-            flags = Some(attrs.be32(2).unwrap_or(0));
+            let number = |kind| attrs.be32(kind).unwrap_or(0);
+            found = Some(Table { flags: number(2), objects: number(3) });
         }
     });
     match got {
-        Ok(()) => Ok(flags),
+        Ok(()) => Ok(found),
         Err(e) if e.errno() == Some(libc::ENOENT) => Ok(None),
         Err(e) => Err(e),
     }

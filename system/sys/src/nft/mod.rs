@@ -8,7 +8,7 @@ mod dump;
 mod expr;
 mod transaction;
 
-pub use dump::{BaseChain, End, Rule, base_chains, rules, table_flags};
+pub use dump::{BaseChain, End, Rule, Table, base_chains, rules, table};
 pub use expr::{Expr, Verdict, meta};
 pub use transaction::{Chain, Element, Hook, Set, Transaction};
 
