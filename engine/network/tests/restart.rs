@@ -79,11 +79,42 @@ fn an_end_does_not_open_what_was_kept_closed() {
     let second = world.outside_named("up1", "198.51.100");
     world.open(&|_| false);
     world.net().end();
-    assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "1");
-    assert!(cut_off(&outside, &second, "198.51.100.2".parse().unwrap()));
+    let forwards = fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
+    assert_eq!(forwards.trim(), "1");
+    let far = "198.51.100.2".parse().unwrap();
+    assert!(cut_off(&outside, &second, far));
+    // Another program's guests are served as if we never had been there.
+    for line in [
+        "netns add GUEST",
+        "link add guests0 type bridge",
+        "addr add 10.62.0.1/24 dev guests0",
+        "link set guests0 up",
+        "link add vg0 type veth peer name vg1",
+        "link set vg0 master guests0 up",
+        "link set vg1 netns GUEST",
+        "-n GUEST addr add 10.62.0.2/24 dev vg1",
+        "-n GUEST link set vg1 up",
+        "-n GUEST route add default via 10.62.0.1",
+    ] {
+        let guest = format!("ferry-guest-{}", std::process::id());
+        let words = line.replace("GUEST", &guest);
+        program("ip", &words.split(' ').collect::<Vec<_>>()).unwrap();
+    }
+    inside(&second, || program("ip", &["route", "add", "10.62.0.0/24", "via", "198.51.100.1"]))
+        .join()
+        .unwrap();
+    let name = format!("ferry-guest-{}", std::process::id());
+    let guest = sys::netns::open(format!("/run/netns/{name}").as_ref()).unwrap();
+    let reached = reach(&guest, &second, far);
+    program("ip", &["netns", "del", &name]).unwrap();
+    assert!(reached.is_some());
+    // The next daemon takes over; and whoever wants it open says so.
     world.kill();
     world.open(&|_| false);
-    assert!(cut_off(&outside, &second, "198.51.100.2".parse().unwrap()));
+    assert!(cut_off(&outside, &second, far));
+    world.net().end();
+    program("nft", &["delete", "table", "ip", "ferry"]).unwrap();
+    assert!(reach(&outside, &second, far).is_some());
 }
 
 #[test]

@@ -135,8 +135,8 @@ pub enum Element {
     Bridge(String),
     /// `internal`: a bridge without the outside.
     Internal(String),
-    /// `peer`: somebody else's bridge of a network inside this host, which may forward.
-    Peer(String),
+    /// `guests`: the bridge of another program's guests, from which packets may be forwarded.
+    Guests(String),
     /// `intra`: packets may pass from the first link to the second.
     Intra(String, String),
     /// `masq`: a subnet that leaves the host under the host's address.

@@ -1,18 +1,18 @@
 //! The firewall: our own constant tables and their elements, and what is kept in foreign ones.
 //! One nftables socket, one writer; a change of elements is one transaction.
 
+mod elements;
 mod foreign;
 pub mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use sys::netlink::{Error as NetlinkError, Protocol, Socket};
-use sys::nft::{self, Element as Raw, Family, Transaction, types};
+use sys::nft::{self, Element as Raw, Family, Transaction};
 
 use crate::driver::Element;
 use crate::{Error, Result};
@@ -138,10 +138,10 @@ impl Firewall {
     }
 
     /// What of `wanted` is lacking, and which elements of its kind are not in it.
-    pub fn peers_to(&self, wanted: &BTreeSet<Element>) -> (Vec<Element>, Vec<Element>) {
+    pub fn guests_to(&self, wanted: &BTreeSet<Element>) -> (Vec<Element>, Vec<Element>) {
         let fresh = wanted.difference(&self.elements).cloned().collect();
-        let peer = |e: &&Element| matches!(e, Element::Peer(_)) && !wanted.contains(*e);
-        (fresh, self.elements.iter().filter(peer).cloned().collect())
+        let guests = |e: &&Element| matches!(e, Element::Guests(_)) && !wanted.contains(*e);
+        (fresh, self.elements.iter().filter(guests).cloned().collect())
     }
 
     /// The variant that is loaded.
@@ -364,19 +364,20 @@ impl Firewall {
         self.foreign.keep(&mut self.socket, bridges);
     }
 
-    /// Takes out what is ours in foreign firewalls, and our own tables unless they keep closed what
-    /// we opened; the administrator's table stays when he wrote something into it.
+    /// Takes out what is ours in foreign firewalls, and our own tables; what we opened by switching
+    /// forwarding on stays closed, by a small table that nobody owns. The administrator's table
+    /// stays when he wrote something into it.
     pub fn unload(&mut self) -> Result<()> {
         if !self.loaded {
             return Ok(());
         }
         self.foreign.keep(&mut self.socket, BTreeSet::new());
-        if self.variant.strict || self.variant.strict6 {
-            return Ok(());
-        }
         let mut transaction = Transaction::default();
         for family in &self.families {
             transaction.delete_table(*family, &self.table);
+            if self.variant.is_strict(*family) {
+                schema::load_rest(&mut transaction, *family, &self.table);
+            }
         }
         if self.user_table_is_blank() {
             transaction.delete_table(Family::Inet, &self.user_table());
@@ -389,7 +390,7 @@ impl Firewall {
     fn encode(&self, to: &mut Transaction, all: &[Element], add: bool, others: &BTreeSet<Element>) {
         let mut sets: BTreeMap<(Family, &'static str), Vec<Raw>> = BTreeMap::new();
         for element in all {
-            for (family, set, raw) in raw(element, others, all) {
+            for (family, set, raw) in elements::raw(element, others, all) {
                 if !self.families.contains(&family) {
                     continue;
                 }
@@ -412,73 +413,4 @@ impl Firewall {
 /// The kernel does not know the flags of a new table.
 fn unknown_flags(error: &NetlinkError) -> bool {
     [Errno::INVAL, Errno::OPNOTSUPP].iter().any(|e| error.errno() == Some(e.raw_os_error()))
-}
-
-fn plain(key: Vec<u8>) -> Raw {
-    Raw { key, end: None, value: None }
-}
-
-fn family(v4: bool) -> Family {
-    if v4 { Family::Ip } else { Family::Ip6 }
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(a) => a.octets().to_vec(),
-        IpAddr::V6(a) => a.octets().to_vec(),
-    }
-}
-
-fn after(address: IpAddr) -> Option<Vec<u8>> {
-    match address {
-        IpAddr::V4(a) => a.to_bits().checked_add(1).map(|b| b.to_be_bytes().to_vec()),
-        IpAddr::V6(a) => a.to_bits().checked_add(1).map(|b| b.to_be_bytes().to_vec()),
-    }
-}
-
-// `open_any` is shared by published ports of several host addresses: it goes with the last.
-fn raw(
-    element: &Element,
-    others: &BTreeSet<Element>,
-    together: &[Element],
-) -> Vec<(Family, &'static str, Raw)> {
-    match element {
-        Element::Bridge(name) => both("br", &types::ifname(name)),
-        Element::Internal(name) => both("internal", &types::ifname(name)),
-        Element::Peer(name) => both("peer", &types::ifname(name)),
-        Element::Intra(from, to) => {
-            both("intra", &types::join(&[&types::ifname(from), &types::ifname(to)]))
-        }
-        Element::Masquerade(subnet) => {
-            let raw = Raw { key: octets(subnet.network()), end: after(subnet.last()), value: None };
-            vec![(family(subnet.is_ipv4()), "masq", raw)]
-        }
-        Element::Publish { protocol, host_ip, host_port, to, to_port } => {
-            let v4 = to.is_ipv4();
-            let proto = [*protocol];
-            let port = host_port.to_be_bytes();
-            let address = octets(*host_ip);
-            let value = Some(types::join(&[&octets(*to), &to_port.to_be_bytes()]));
-            let any = types::join(&[&proto, &port]);
-            let (set, key) = if host_ip.is_unspecified() {
-                ("pub_any", any.clone())
-            } else {
-                ("pub_ip", types::join(&[&address, &proto, &port]))
-            };
-            let mut out = vec![(family(v4), set, Raw { key, end: None, value })];
-            let shared = others.iter().any(|other| {
-                !together.contains(other)
-                    && matches!(other, Element::Publish { protocol: p, host_port: h, to: t, .. }
-                        if p == protocol && h == host_port && t.is_ipv4() == v4)
-            });
-            if !shared {
-                out.push((family(v4), "open_any", plain(any)));
-            }
-            out
-        }
-    }
-}
-
-fn both(set: &'static str, key: &[u8]) -> Vec<(Family, &'static str, Raw)> {
-    [Family::Ip, Family::Ip6].into_iter().map(|family| (family, set, plain(key.to_vec()))).collect()
 }

@@ -21,6 +21,13 @@ pub struct Variant {
     pub strict6: bool,
 }
 
+impl Variant {
+    /// Whether new flows of a family stay closed.
+    pub(crate) fn is_strict(self, family: Family) -> bool {
+        if family == Family::Ip6 { self.strict6 } else { self.strict }
+    }
+}
+
 struct Addresses {
     v6: bool,
     len: u32,
@@ -40,7 +47,7 @@ macro_rules! sets {
         const $name: &[Set] = &[
             Set { name: "br", key: &[IFNAME], value: &[], interval: false },
             Set { name: "internal", key: &[IFNAME], value: &[], interval: false },
-            Set { name: "peer", key: &[IFNAME], value: &[], interval: false },
+            Set { name: "guests", key: &[IFNAME], value: &[], interval: false },
             Set { name: "intra", key: &[IFNAME, IFNAME], value: &[], interval: false },
             Set { name: "masq", key: &[$addr], value: &[], interval: true },
             Set {
@@ -170,12 +177,17 @@ impl R {
         self
     }
 
-    /// The incoming link is a veth: it leads to somebody's namespace in this host. Links without a
-    /// kind, as devices are, end a rule that asks for one, so this can't be asked the other way.
-    fn incoming_veth(mut self) -> Self {
+    /// The incoming link is of this kind. Links without a kind, as devices are, end a rule that asks
+    /// for one, so this can't be asked the other way.
+    fn kind(mut self, kind: &str) -> Self {
         self.0.push(Expr::Meta { key: meta::IIFKIND, reg: 1 });
-        self.0.push(Expr::Compare { reg: 1, equal: true, bytes: types::ifname("veth").to_vec() });
+        self.0.push(Expr::Compare { reg: 1, equal: true, bytes: types::ifname(kind).to_vec() });
         self
+    }
+
+    /// Nobody translated it, and no administrator marked it.
+    fn unwanted(self) -> Self {
+        self.connection_bits(2, DNAT_STATUS, false).mark_unset(MARK_ADMIN)
     }
 
     fn mark_unset(mut self, bit: u32) -> Self {
@@ -299,12 +311,29 @@ fn forward(a: &Addresses, variant: Variant, rules: &mut Vec<(&str, Vec<Expr>)>) 
     let br = || R::default().link_in(false, "br", false);
     add(br().connection(2, DNAT_STATUS).verdict(Accept));
     add(br().mark_unset(MARK_ADMIN).verdict(Drop));
-    if if a.v6 { variant.strict6 } else { variant.strict } {
-        // What programs of this host forward for their own guests, or have translated, is wanted.
-        add(R::default().incoming_veth().verdict(Accept));
-        let foreign = R::default().link_in(true, "br", true).link_in(true, "peer", true);
-        let foreign = foreign.connection_bits(2, DNAT_STATUS, false).mark_unset(MARK_ADMIN);
-        add(foreign.verdict(Drop));
+    if variant.is_strict(if a.v6 { Family::Ip6 } else { Family::Ip }) {
+        // What programs of this host forward for their own guests, or have translated, is wanted. A
+        // veth leads to somebody's namespace.
+        add(R::default().kind("veth").verdict(Accept));
+        let foreign = R::default().link_in(true, "br", true).link_in(true, "guests", true);
+        add(foreign.unwanted().verdict(Drop));
+    }
+}
+
+/// Adds the table that remains when we end, where we switched forwarding on: what comes from
+/// outside stays closed. Nobody watches which bridges have guests then, so all bridges pass; and
+/// nobody owns it, so that whoever wants to removes it.
+pub(crate) fn load_rest(transaction: &mut Transaction, family: Family, table: &str) {
+    use Verdict::{Accept, Drop};
+    transaction.add_table(family, table, 0);
+    transaction.add_chain(family, table, &hooked("forward", "filter", 2, -1));
+    for rule in [
+        R::default().connection(0, ESTABLISHED_OR_RELATED).verdict(Accept),
+        R::default().kind("veth").verdict(Accept),
+        R::default().kind("bridge").verdict(Accept),
+        R::default().unwanted().verdict(Drop),
+    ] {
+        transaction.append_rule(family, table, "forward", &rule);
     }
 }
 

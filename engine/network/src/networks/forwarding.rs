@@ -83,7 +83,7 @@ impl Networks {
     pub(super) fn forward_v6(&mut self) -> Result<()> {
         let (variant, switch) = self.plan_forwarding(true)?;
         self.firewall.set_variant(variant)?;
-        self.watch_peers()?;
+        self.watch_guests()?;
         self.switch_forwarding(switch)
     }
 
@@ -94,29 +94,29 @@ impl Networks {
     }
 
     /// Lets pass what other programs' bridges of guests forward, which they wanted as we did.
-    pub(super) fn watch_peers(&mut self) -> Result<()> {
-        self.peers_stale = false;
+    pub(super) fn watch_guests(&mut self) -> Result<()> {
+        self.guests_stale = false;
         let wanted: BTreeSet<Element> = if self.is_strict() {
             let links = route::links(&mut self.host)?;
             let ours = |name: &str| {
                 let of = |n: &super::NetworkState| n.network.link.as_ref().map(|l| l.name.clone());
                 self.networks.values().filter_map(of).any(|own| own == name)
             };
-            peers(&links)
+            guest_bridges(&links)
                 .filter(|link| !ours(&link.name))
-                .map(|l| Element::Peer(l.name.clone()))
+                .map(|l| Element::Guests(l.name.clone()))
                 .collect()
         } else {
             BTreeSet::new()
         };
-        let (fresh, gone) = self.firewall.peers_to(&wanted);
+        let (fresh, gone) = self.firewall.guests_to(&wanted);
         self.firewall.remove(&gone)?;
         self.firewall.add(&fresh)
     }
 }
 
 /// Bridges that no link to the outside is a port of.
-fn peers(links: &[Link]) -> impl Iterator<Item = &Link> {
+fn guest_bridges(links: &[Link]) -> impl Iterator<Item = &Link> {
     let outer = |bridge: &Link| {
         links
             .iter()
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_with_a_port_to_the_outside_is_no_peer() {
+    fn a_bridge_with_a_port_to_the_outside_holds_no_guests() {
         let links = [
             link(1, "", None),
             link(2, "bridge", None),
@@ -165,7 +165,7 @@ mod tests {
             link(7, "bridge", None),
             link(8, "veth", None),
         ];
-        let names: Vec<_> = peers(&links).map(|l| l.name.as_str()).collect();
+        let names: Vec<_> = guest_bridges(&links).map(|l| l.name.as_str()).collect();
         assert_eq!(names, ["l2", "l7"]);
     }
 }

@@ -80,7 +80,7 @@ pub struct Networks {
     /// The number of the next endpoint.
     next_serial: u64,
     /// Links of others changed, which may be bridges whose packets are to pass.
-    peers_stale: bool,
+    guests_stale: bool,
     /// After the end nothing is repaired any more.
     ended: bool,
 }
@@ -116,7 +116,7 @@ impl Networks {
             unclean: release::Unclean::default(),
             queue: VecDeque::new(),
             next_serial: 1,
-            peers_stale: false,
+            guests_stale: false,
             ended: false,
         };
         for network in networks.records.networks()? {

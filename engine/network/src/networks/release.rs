@@ -104,8 +104,8 @@ impl Networks {
             self.reader.set_warnings(self.firewall.warnings());
         }
         self.hear()?;
-        if self.peers_stale && !self.ended {
-            self.watch_peers()?;
+        if self.guests_stale && !self.ended {
+            self.watch_guests()?;
         }
         self.take_down()?;
         self.help_along();
@@ -140,7 +140,7 @@ impl Networks {
                 }
             })
             .map_err(|e| Error::kernel("read link events", e))?;
-        self.peers_stale |= (others || !complete) && self.is_strict();
+        self.guests_stale |= (others || !complete) && self.is_strict();
         self.mend_bridges(complete.then_some(gone.as_slice()))?;
         if complete {
             for dying in self.dying.values_mut() {

@@ -51,7 +51,7 @@ impl Networks {
         if let Err(error) = self.mend_ports(None) {
             tracing::error!(%error, "containers stay off their bridges");
         }
-        self.watch_peers()?;
+        self.watch_guests()?;
         self.switch_forwarding(switch)?;
         self.firewall.settle();
         self.reader.set_warnings(self.firewall.warnings());
