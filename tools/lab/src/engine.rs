@@ -128,6 +128,11 @@ impl Engine {
         self.program.kill();
     }
 
+    /// Asks the daemon (not its containerd) to end, and waits until it has.
+    pub fn stop(&mut self) {
+        self.program.stop(Duration::from_secs(60));
+    }
+
     /// Starts the daemon again on the same state.
     pub fn restart(&mut self) -> Result<()> {
         fs::remove_file(self.scratch.join("pid")).ok();
