@@ -320,13 +320,18 @@ fn firewalld_may_start_reload_and_stop_beside_containers() {
     }
     let mut world = World::bare("firewalld");
     let Some(host) = Host::start(&world) else { return };
-    let bus = host.start_bus();
     let outside = world.outside();
     let mut config = world.config();
     config.bus = Some(dbus::Address::path(host.bus()));
     world.open_with(config.clone(), &|_| false);
     let scene = Scene::new(&mut world, outside);
+    // A bus that comes later tells nobody: the next container's start looks for it.
+    world.net().maintain().unwrap();
+    let bus = host.start_bus();
     let firewalld = host.start_firewalld();
+    world.net().maintain().unwrap();
+    assert_eq!(world.net().reader().warnings().len(), 2, "of two bridges");
+    world.run("cc", "both");
     scene.open(&mut world, "after firewalld started");
     let bridge = world.net().reader().find("both").unwrap().link.clone().unwrap().name;
     let zone = |name: &str| {
@@ -352,7 +357,7 @@ fn firewalld_may_start_reload_and_stop_beside_containers() {
     world.open_with(config, &|_| true);
     scene.open(&mut world, "after both were started anew");
     assert!(world.net().reader().warnings().is_empty(), "{:?}", world.net().reader().warnings());
-    for id in ["aa", "bb"] {
+    for id in ["aa", "bb", "cc"] {
         world.net().release(id).unwrap();
     }
     drop(scene);
