@@ -250,6 +250,25 @@ fn a_second_daemon_with_the_same_tables_is_told_so_and_the_first_keeps_them() {
             .all(|from| reach_within(from, &outside, outside_address(), second).is_some())
     });
     assert!(cut_off(&a.netns, &there, b.ipv4.unwrap().0.into()));
+    // What one does about a change of others is no reason for the other to do anything.
+    program("nft", &["add", "table", "ip", "somebody"]);
+    for _ in 0..3 {
+        networks.maintain().unwrap();
+        world.net().maintain().unwrap();
+    }
+    let mut events =
+        Socket::open_in_groups(Protocol::Netfilter, &[sys::nft::GROUP_NFTABLES]).unwrap();
+    program("nft", &["delete", "table", "ip", "somebody"]);
+    for _ in 0..3 {
+        networks.maintain().unwrap();
+        world.net().maintain().unwrap();
+    }
+    let mut tables = std::collections::BTreeSet::new();
+    let all = |header, body: &[u8]| {
+        tables.extend(sys::nft::event_table(header, body).map(str::to_owned));
+    };
+    events.drain(all).unwrap();
+    assert_eq!(tables.into_iter().collect::<Vec<_>>(), ["somebody"]);
     networks.release("bb").unwrap();
     assert!(networks.wait_settled(Duration::from_secs(60)).unwrap());
     networks.end();

@@ -196,13 +196,17 @@ impl Firewall {
         transaction.commit(&mut self.socket)
     }
 
-    /// Sees to it that the administrator's table is there; what it says is never touched, and one
-    /// that is shaped otherwise is left so.
+    /// Sees to it that the administrator's table is there; what there is, however shaped, is left
+    /// as it is (and makes no event: of two daemons each would answer the other's for ever).
     fn administrators(&mut self) {
+        let table = self.user_table();
+        if !matches!(nft::table(&mut self.socket, Family::Inet, &table), Ok(None)) {
+            return;
+        }
         let mut transaction = Transaction::default();
-        schema::load_user(&mut transaction, &self.user_table());
+        schema::load_user(&mut transaction, &table);
         if let Err(error) = transaction.commit(&mut self.socket) {
-            tracing::warn!(%error, "the administrator's table is not as it is made here");
+            tracing::warn!(%error, "the administrator's table could not be made");
         }
     }
 

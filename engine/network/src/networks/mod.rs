@@ -169,6 +169,9 @@ impl Networks {
                 if let Some(state) = self.networks.get_mut(&network.id) {
                     state.bridge = index;
                 }
+                if let Err(error) = self.hold_host_addresses() {
+                    tracing::warn!(%error, "the host's own addresses may be handed out");
+                }
                 Ok(network)
             }
             Err(error) => {

@@ -110,7 +110,7 @@ impl Networks {
     }
 
     /// What the host itself has of a subnet is not handed out, whatever the records say.
-    fn hold_host_addresses(&mut self) -> Result<()> {
+    pub(super) fn hold_host_addresses(&mut self) -> Result<()> {
         let all = route::addresses(&mut self.host)?;
         for pool in self.networks.values_mut().flat_map(|n| &mut n.allocations) {
             for address in &all {

@@ -127,7 +127,7 @@ fn judge(chain: &BaseChain, rules: &[Rule], links: &BTreeSet<String>) -> Option<
         })
         .collect();
     Some(format!(
-        "chain {name} of nftables table {family} {table} drops forwarded packets, those of containers too; to let them pass: nft '{}'",
+        "chain {name} of nftables table {family} {table} drops forwarded packets, those of containers too where no rule of its own lets them pass; to let all pass: nft '{}'",
         lines.join("; ")
     ))
 }
