@@ -49,6 +49,11 @@ mount --make-rprivate /
 mount -t overlay overlay -o "lowerdir=$1/usr:/usr" /usr
 mount -t overlay overlay -o "lowerdir=$1/etc:/etc,upperdir=$2/upper,workdir=$2/work" /etc
 mount -t tmpfs tmpfs /var/log
+touch /run/xtables.lock "$2/lock"
+mount --bind /run/xtables.lock "$2/lock"
+mount -t tmpfs tmpfs /run
+touch /run/xtables.lock
+mount --bind "$2/lock" /run/xtables.lock
 echo ready
 exec cat"#;
 
