@@ -16,3 +16,4 @@ pub mod signal;
 pub mod spawn;
 pub mod tty;
 pub mod unix;
+pub mod xtables;
