@@ -4,6 +4,7 @@ pub mod arena;
 pub mod bpf;
 pub mod clone;
 pub mod epoll;
+pub mod file;
 pub mod memory;
 pub mod mount;
 pub mod netlink;

@@ -193,7 +193,7 @@ impl Drop for Engine {
             fs::remove_dir(hierarchy.path().join(self.cgroup_parent())).ok();
         }
         fs::remove_dir(Path::new("/sys/fs/cgroup").join(self.cgroup_parent())).ok();
-        if self.netns.is_none() {
+        if self.netns.is_none() && self.kind == Kind::Ferryd {
             clean_host_network();
         }
     }
