@@ -17,3 +17,4 @@ pub mod signal;
 pub mod spawn;
 pub mod tty;
 pub mod unix;
+pub mod xtables;
