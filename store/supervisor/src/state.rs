@@ -40,6 +40,7 @@ pub struct State {
     pub(crate) folders: Folders,
     pub(crate) open_refs: OpenRefs,
     pub(crate) pending_blobs: PendingBlobs,
+    pub(crate) flights: crate::transfer::Flights,
     writing: Mutex<()>,
 }
 
@@ -72,6 +73,7 @@ impl State {
             folders,
             open_refs: OpenRefs::default(),
             pending_blobs: PendingBlobs::default(),
+            flights: crate::transfer::Flights::default(),
             root: config.root.clone(),
             run: config.state.clone(),
             address: config.address.clone(),

@@ -244,7 +244,7 @@ fn layers_of_an_earlier_boot_that_were_not_synced_are_unpacked_again() {
         ImageStore { unpacks: vec![unpack], extra_references: vec![any], ..Default::default() };
     let load = |state: &Arc<State>| {
         let file = std::fs::File::open(&archive).unwrap();
-        import(state, &context, file, &wish, &Progress::new(None)).unwrap();
+        import(state, &context, file, &wish, &Progress::default()).unwrap();
         let all = state.snapshots(&place(&context)).unwrap();
         let (name, layer) = all.into_iter().find(|(_, s)| s.kind == Kind::Committed).unwrap();
         (name, state.layer_path(&layer))

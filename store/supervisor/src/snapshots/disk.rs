@@ -12,7 +12,7 @@ use rustix::fs::{CWD, FileType, IFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use super::{Kind, SNAPSHOTS, Snapshot, Snapshotter};
+use super::{EXTRACTION, Kind, SNAPSHOTS, Snapshot, Snapshotter};
 use crate::state::make_folder;
 use crate::{Error, State};
 
@@ -47,6 +47,7 @@ pub(crate) fn prepare_root(
     make_folder(&snapshots, 0o700)?;
     make_folder(&removing, 0o700)?;
     spread_folders(&snapshots);
+    drop_cut_extractions(store)?;
     drop_unsynced(store, boot_id)?;
     let mut known = HashSet::new();
     for (_, snapshot) in store.scan_json::<Snapshot>(SNAPSHOTS, b"")? {
@@ -90,6 +91,16 @@ fn spread_folders(path: &Path) {
     if let Err(error) = set() {
         tracing::debug!(%error, path = %path.display(), "no FS_TOPDIR_FL here");
     }
+}
+
+// Layers that were being unpacked when the process ended: nobody goes on with them.
+fn drop_cut_extractions(store: &metastore::Store) -> Result<(), Error> {
+    let all = store.scan_json::<Snapshot>(SNAPSHOTS, b"")?.into_iter();
+    let named = |key: &[u8]| key.rsplit(|b| *b == 0).next().map(<[u8]>::to_vec);
+    let cut = |key: &[u8]| named(key).is_some_and(|n| n.starts_with(EXTRACTION.as_bytes()));
+    let keys = all.filter(|(key, s)| s.kind == Kind::Active && cut(key)).map(|(key, _)| key);
+    let batch = keys.fold(Batch::default(), |batch, key| batch.delete(SNAPSHOTS, key));
+    Ok(store.commit(Class::Crash, batch)?)
 }
 
 // Committed layers of an earlier boot that no syncfs covered may hold zero-byte files: they go,

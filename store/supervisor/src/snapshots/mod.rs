@@ -26,6 +26,9 @@ use crate::{Context, Error};
 /// Key: namespace, snapshotter, name, joined by zero bytes.
 pub(crate) const SNAPSHOTS: Table = Table::new("snapshots");
 
+/// How the keys of snapshots begin that our own transfers unpack layers into.
+pub(crate) const EXTRACTION: &str = "ferry-extract-";
+
 /// How a snapshotter joins layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Snapshotter {
