@@ -11,6 +11,7 @@
 // Go's sets are maps to an empty struct, and appear so on the wire.
 #![allow(clippy::zero_sized_map_values)]
 
+mod commit;
 mod error;
 pub mod hello;
 mod import;
@@ -26,6 +27,7 @@ mod store;
 mod transfer;
 mod view;
 
+pub use commit::CommitRequest;
 pub use error::ImageError;
 pub use import::ImportRequest;
 pub use index::{Name, ResolvedImage};

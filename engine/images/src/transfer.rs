@@ -278,7 +278,7 @@ pub struct Loaded {
     pub image: std::sync::Arc<ResolvedImage>,
 }
 
-fn wire_platform(platform: &oci::Platform) -> types::Platform {
+pub(crate) fn wire_platform(platform: &oci::Platform) -> types::Platform {
     types::Platform {
         os: platform.os.clone(),
         architecture: platform.architecture.clone(),

@@ -24,9 +24,12 @@ pub(super) fn remote(settings: &Settings) -> Result<Remote, String> {
         default_scheme: None,
     };
     let proxies = Proxies::from_environment().map_err(|e| e.to_string())?;
-    let config = Config { hosts, proxies, ..Config::default() };
+    let folder = settings.exec_root.join("registries");
+    let config = Config { hosts: hosts.clone(), proxies, ..Config::default() };
     Ok(Remote {
         client: Client::new(config),
+        hosts,
+        folder,
         downloads: Arc::new(Semaphore::new(3)),
         uploads: Arc::new(Semaphore::new(5)),
     })

@@ -1,7 +1,7 @@
 //! Images to and from registries, told in docker's words while they go.
 //!
-//! `pull` walks from a reference to its layers, `layers` brings them several at once, `fetch` one
-//! blob; `push` goes the other way; `progress` is what is told. What is in the store already is
+//! `pull` walks from a reference to its layers. ferry-containerd brings them by itself
+//! (`transfer`); for other containerds `layers` brings them several at once, `fetch` one blob. `push` goes the other way; `progress` is what is told. What is in the store already is
 //! not fetched again; what was fetched is held by a lease until the image has its name.
 
 mod fetch;
@@ -9,11 +9,13 @@ mod layers;
 mod progress;
 mod pull;
 mod push;
+mod transfer;
 
 use std::sync::Arc;
 
+use engine_api::AuthConfig;
 use oci::Reference;
-use registry_client::{Asked, Told};
+use registry_client::{Asked, Credentials, Told};
 use tokio::sync::Semaphore;
 
 pub(crate) use fetch::{forget_source, labels};
@@ -28,6 +30,10 @@ use crate::ImageError;
 pub struct Remote {
     /// The client.
     pub client: registry_client::Client,
+    /// Where the client finds registries, for others who are to go the same way.
+    pub hosts: registry_client::Hosts,
+    /// A folder of this process's, for what those others read.
+    pub folder: std::path::PathBuf,
     /// Blobs that are fetched at once.
     pub downloads: Arc<Semaphore>,
     /// Blobs that are sent at once.
@@ -56,6 +62,12 @@ pub(crate) fn host_of(reference: &Reference) -> &str {
         Some((address, _)) => address,
         None => domain.split(':').next().unwrap_or(domain),
     }
+}
+
+/// Who an engine's client says that it is.
+fn credentials(auth: &AuthConfig) -> Credentials {
+    let AuthConfig { username, password, identitytoken, registrytoken, .. } = auth;
+    Credentials::of(username, password, identitytoken, registrytoken)
 }
 
 fn told(error: &registry_client::Error, reference: &Reference) -> ImageError {

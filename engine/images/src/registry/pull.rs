@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use containerd_rpc::Client;
-use engine_api::JsonMessage;
+use engine_api::{AuthConfig, JsonMessage};
 use http::HeaderMap;
 use oci::image::{ChainId, ImageConfig, Index, Manifest};
 use oci::{Descriptor, Platform, Reference, media_type};
-use registry_client::{Credentials, Parsed, RawManifest, Repository, Which};
+use registry_client::{Parsed, RawManifest, Repository, Which};
 
-use super::{Progress, Remote, failed, fetch, source_of, told};
+use super::{Progress, Remote, credentials, failed, fetch, source_of, told};
 use crate::import::write_blob;
 use crate::transfer::Lease;
 use crate::{ImageError, Images, ResolvedImage};
@@ -27,7 +27,7 @@ pub struct PullRequest {
     /// For which platform; this host's without.
     pub platform: Option<Platform>,
     /// Who asks.
-    pub credentials: Credentials,
+    pub auth: AuthConfig,
     /// Headers of the client that go along.
     pub headers: HeaderMap,
 }
@@ -38,20 +38,21 @@ pub(super) struct Pull<'a> {
     pub(super) remote: &'a Remote,
     pub(super) repository: Repository,
     pub(super) reference: Reference,
-    platform: &'a Platform,
+    pub(super) platform: &'a Platform,
+    pub(super) request: &'a PullRequest,
     pub(super) progress: &'a Progress,
 }
 
 /// The manifest to fetch, with the index that names it.
-struct Chosen {
+pub(super) struct Chosen {
     index: Option<(RawManifest, Box<Index>)>,
     manifest: RawManifest,
-    parsed: Box<Manifest>,
+    pub(super) parsed: Box<Manifest>,
 }
 
 impl Chosen {
     /// What the image's name will point at.
-    fn target(&self) -> &Descriptor {
+    pub(super) fn target(&self) -> &Descriptor {
         self.index.as_ref().map_or(&self.manifest.descriptor, |(raw, _)| &raw.descriptor)
     }
 }
@@ -69,7 +70,7 @@ impl Images {
     ) -> Result<Vec<Reference>, ImageError> {
         let asked = &request.reference;
         let watch = Arc::new(progress.clone());
-        let repository = remote.client.repository(asked, request.credentials.clone());
+        let repository = remote.client.repository(asked, credentials(&request.auth));
         let repository = repository.with_headers(request.headers.clone()).with_watch(watch);
         let mut references = vec![asked.clone()];
         if asked.is_name_only() {
@@ -86,6 +87,7 @@ impl Images {
                 repository: repository.clone(),
                 reference: reference.clone(),
                 platform,
+                request,
                 progress,
             };
             changed |= pull.run().await?;
@@ -222,8 +224,12 @@ impl Pull<'_> {
         if diff_ids.len() != chosen.parsed.layers.len() {
             return Err(failed(500, "layers from manifest don't match image configuration"));
         }
-        self.layers(client, &chosen.parsed.layers, diff_ids).await?;
-        self.documents(client, chosen, config, ChainId::of(diff_ids)).await?;
+        if self.images.transfers().await? {
+            self.transfer(client, chosen, diff_ids).await?;
+        } else {
+            self.layers(client, &chosen.parsed.layers, diff_ids).await?;
+            self.documents(client, chosen, config, ChainId::of(diff_ids)).await?;
+        }
         self.images.name(&self.reference, chosen.target()).await
     }
 

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use containerd_api::services::content::v1::ReadContentRequest;
 use containerd_rpc::Client;
-use engine_api::{JsonMessage, Value};
+use engine_api::{AuthConfig, JsonMessage, Value};
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::HeaderMap;
 use oci::image::{Index, Manifest};
 use oci::{Descriptor, Digest, Platform, Reference, media_type};
 use registry_client::{
-    Asked, BlobSource, Chunks, Credentials, Error, Object, PushOptions, Pushed, Repository, Which,
+    Asked, BlobSource, Chunks, Error, Object, PushOptions, Pushed, Repository, Which,
 };
 
 use super::progress::{Meter, Progress};
-use super::{Remote, SOURCE, failed, fetch, host_of, source_of};
+use super::{Remote, SOURCE, credentials, failed, fetch, host_of, source_of};
 use crate::read::read_blob;
 use crate::{ImageError, Images, ResolvedImage};
 
@@ -29,7 +29,7 @@ pub struct PushRequest {
     /// This platform's manifest alone.
     pub platform: Option<Platform>,
     /// Who asks.
-    pub credentials: Credentials,
+    pub auth: AuthConfig,
     /// Headers of the client that go along.
     pub headers: HeaderMap,
 }
@@ -65,7 +65,7 @@ impl Images {
         progress.tell(JsonMessage::status(text));
         let references = self.to_push(asked)?;
         let watch = Arc::new(progress.clone());
-        let repository = remote.client.repository(asked, request.credentials.clone());
+        let repository = remote.client.repository(asked, credentials(&request.auth));
         let repository = repository.with_headers(request.headers.clone()).with_watch(watch);
         let mut pushed = Vec::new();
         for (reference, image) in references {

@@ -12,7 +12,7 @@ use oci::{Digest, Platform, Reference};
 use super::{Reply, tell};
 use crate::engine::Engine;
 use crate::http::{ApiError, Request, Response, Router};
-use crate::routes::transfers::{credentials, meta_headers, streamed};
+use crate::routes::transfers::{auth_config, meta_headers, streamed};
 
 /// Registers the route.
 pub(super) fn register(router: &mut Router, engine: &Arc<Engine>) {
@@ -62,7 +62,7 @@ async fn import(engine: Arc<Engine>, request: Request) -> Reply {
 }
 
 /// A repository with a tag or a digest, which may both stand in `tag`.
-fn reference(repository: &str, tag: &str) -> Result<Option<Reference>, ApiError> {
+pub(super) fn reference(repository: &str, tag: &str) -> Result<Option<Reference>, ApiError> {
     if repository.is_empty() {
         return Ok(None);
     }
@@ -87,7 +87,7 @@ async fn pull(engine: Arc<Engine>, request: &Request, platform: Option<Platform>
     let pull = PullRequest {
         reference,
         platform,
-        credentials: credentials(&request.headers).unwrap_or_default(),
+        auth: auth_config(&request.headers).ok().flatten().unwrap_or_default(),
         headers: meta_headers(&request.headers),
     };
     streamed(move |progress| async move { run(&engine, &pull, &progress).await }).await

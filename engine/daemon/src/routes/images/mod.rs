@@ -10,6 +10,7 @@ use futures_util::stream;
 use images::{ImageUse, ListOptions, RemoveOptions, Removed};
 use oci::Digest;
 
+mod commit;
 mod create;
 mod push;
 
@@ -38,6 +39,7 @@ pub fn register(router: &mut Router, engine: &Arc<Engine>) {
         "ImageGet" save_one;
         "ImageGetAll" save;
     }
+    commit::register(router, engine);
     create::register(router, engine);
     push::register(router, engine);
 }

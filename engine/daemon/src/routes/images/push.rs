@@ -9,7 +9,7 @@ use oci::{Platform, Reference};
 use super::{Reply, tell};
 use crate::engine::Engine;
 use crate::http::{ApiError, Request, Router};
-use crate::routes::transfers::{credentials, meta_headers, streamed};
+use crate::routes::transfers::{auth_config, meta_headers, streamed};
 
 /// Registers the route.
 pub(super) fn register(router: &mut Router, engine: &Arc<Engine>) {
@@ -44,7 +44,7 @@ async fn push(engine: Arc<Engine>, request: Request) -> Reply {
     let push = PushRequest {
         reference,
         platform: platform_json(request.query.get("platform"))?,
-        credentials: credentials(&request.headers).unwrap_or_default(),
+        auth: auth_config(&request.headers).ok().flatten().unwrap_or_default(),
         headers: meta_headers(&request.headers),
     };
     streamed(move |progress| async move {
