@@ -3,7 +3,9 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout)]
 
+mod fake;
 mod origin;
+mod trouble;
 
 use archive::Compression;
 use lab::{Containerd, Registry, RegistryKind, Scratch};
