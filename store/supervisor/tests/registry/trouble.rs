@@ -87,9 +87,8 @@ fn half_pulled(fake: &Fake, layer: &Layer, scratch: &Scratch) -> Containerd {
     let held = Gate::default();
     let end = format!("/blobs/{}", Digest::sha256(&layer.blob));
     let gate = held.clone();
-    fake.rule(move |asked| match asked.path.ends_with(&end) {
-        true => Act::Hold(1 << 20, gate.clone()),
-        false => Act::Serve,
+    fake.rule(move |asked| {
+        if asked.path.ends_with(&end) { Act::Hold(1 << 20, gate.clone()) } else { Act::Serve }
     });
     let mut daemon = Containerd::ours(scratch).unwrap();
     let mut pulling = begin(&daemon, fake, "a");
@@ -138,9 +137,12 @@ fn content_that_is_not_what_it_should_be_is_refused_by_name_and_leaves_nothing()
     let mut other = layer.blob.clone();
     *other.last_mut().unwrap() ^= 1;
     let (wanted, got) = (Digest::sha256(&layer.blob), Digest::sha256(&other));
-    fake.rule(move |asked| match asked.path.ends_with(&format!("/blobs/{wanted}")) {
-        true => Act::Instead(other.clone()),
-        false => Act::Serve,
+    fake.rule(move |asked| {
+        if asked.path.ends_with(&format!("/blobs/{wanted}")) {
+            Act::Instead(other.clone())
+        } else {
+            Act::Serve
+        }
     });
     // A config that promises another content of the layer.
     let mut lying = small(3);
@@ -182,10 +184,9 @@ fn layers_that_several_pulls_want_are_fetched_and_unpacked_once() {
     // Nobody gets the shared layer before all have their own.
     let gate = Gate::default();
     let (own, end) = (gate.clone(), format!("/blobs/{}", Digest::sha256(&shared.blob)));
-    fake.rule(move |asked| match asked.path.ends_with(&end) {
-        true => Act::After(own.clone()),
-        false => Act::Serve,
-    });
+    fake.rule(
+        move |asked| if asked.path.ends_with(&end) { Act::After(own.clone()) } else { Act::Serve },
+    );
     let scratch = Scratch::new("shared").unwrap();
     let mut daemon = Containerd::ours(&scratch).unwrap();
     let mut pulls = names.map(|name| begin(&daemon, &fake, name));
