@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::events::Bus;
 use crate::exec::ExecTable;
 use crate::lifecycle::Container;
+use crate::limits::Limits;
 use crate::registry::{NameError, Registry};
 
 /// The lease that holds containers' snapshots against collection.
@@ -46,6 +47,8 @@ pub struct Engine {
     pub registry: Registry,
     /// The machine.
     pub facts: HostFacts,
+    /// What its cgroups can limit.
+    pub limits: Limits,
     /// The kernel's boot.
     pub boot: String,
     /// Our shim.
@@ -105,6 +108,7 @@ impl Engine {
             events: Bus::default(),
             registry: Registry::default(),
             facts: parts.facts,
+            limits: Limits::of(Path::new("/sys/fs/cgroup")),
             boot: parts.boot,
             shim: parts.shim,
             execs: ExecTable::default(),

@@ -126,7 +126,6 @@ pub fn spec(input: &Input<'_>) -> Result<Spec, PlanError> {
         args.splice(0..0, ["/sbin/docker-init".to_owned(), "--".to_owned()]);
     }
     let uts_host = input.host.uts_mode == "host";
-    let hostname = if uts_host { &input.facts.hostname } else { &input.config.hostname };
     let process = Process {
         terminal: input.config.tty,
         console_size: console(input.host.console_size),
@@ -136,7 +135,7 @@ pub fn spec(input: &Input<'_>) -> Result<Spec, PlanError> {
         } else {
             input.config.working_dir.clone()
         },
-        env: environment(input.config, hostname, input.config.tty),
+        env: environment(input.config, input.config.tty),
         user: user(input.identity),
         capabilities: Some(capabilities(held)),
         rlimits: rlimits(input.host, input.facts)?,
@@ -202,8 +201,8 @@ fn user(identity: &Identity) -> User {
 }
 
 /// The environment: path, host name and terminal first, the configuration's over them.
-fn environment(config: &ContainerConfig, hostname: &str, tty: bool) -> Vec<String> {
-    let mut out = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
+fn environment(config: &ContainerConfig, tty: bool) -> Vec<String> {
+    let mut out = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", config.hostname)];
     if tty {
         out.push("TERM=xterm".into());
     }

@@ -18,6 +18,7 @@ pub mod routes;
 pub mod stdcopy;
 pub mod steps;
 pub mod types;
+pub mod upgrade;
 mod version;
 pub mod view;
 mod wire;

@@ -10,6 +10,6 @@ mod start;
 mod teardown;
 
 pub use container::{Container, Deps, network_attributes};
-pub(crate) use network::check_endpoints;
+pub(crate) use network::{Named, check_endpoints, endpoint_spec};
 pub use specs::{exec_process, running_identity};
 pub use teardown::{bury, clean_run};

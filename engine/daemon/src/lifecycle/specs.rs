@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use containerd_api::types::Mount;
-use engine_api::DeviceMapping;
+use engine_api::{DeviceMapping, DeviceRequest};
 use network::files;
 use oci::runtime::Spec as OciSpec;
 use plan::users::{self, Identity};
@@ -17,6 +17,7 @@ use plan::{Device, HostMount, Input, NamespaceChoice, TmpfsMount};
 use super::container::Container;
 use super::network::Joined;
 use super::start::Failure;
+use crate::logs;
 use crate::records::Spec;
 use crate::rootfs;
 
@@ -28,17 +29,23 @@ pub(super) fn oci_spec(
     joined: &Joined,
 ) -> Result<OciSpec, Failure> {
     let facts = &container.deps().facts;
+    logs::options::read(spec).map_err(|e| {
+        Failure::new(
+            500,
+            format!(
+                "failed to create task for container: failed to initialize logging driver: {e}"
+            ),
+        )
+    })?;
     let identity =
         identity(&spec.config.user, spec.host.group_add.as_deref().unwrap_or_default(), root)?;
     let args: Vec<String> = std::iter::once(&spec.path).chain(&spec.args).cloned().collect();
     let mut mounts = host_mounts(spec);
     mounts.extend(etc_files(container, spec, joined)?);
-    let tmpfs: Vec<TmpfsMount> = spec
-        .mounts
-        .iter()
-        .filter(|m| m.point.kind == "tmpfs")
-        .map(|m| TmpfsMount { destination: m.point.destination.clone(), options: m.tmpfs.clone() })
-        .collect();
+    let tmpfs = tmpfs_mounts(spec)?;
+    if let Some(wish) = spec.host.resources.device_requests.iter().flatten().next() {
+        return Err(no_driver(wish));
+    }
     let devices = if spec.host.privileged { all_devices() } else { wanted_devices(spec)? };
     let numbers = block_numbers(spec)?;
     let (ipc, shm) = ipc(container, spec)?;
@@ -62,6 +69,28 @@ pub(super) fn oci_spec(
         init: &init,
     })
     .map_err(|e| Failure::new(500, e.to_string()))
+}
+
+fn tmpfs_mounts(spec: &Spec) -> Result<Vec<TmpfsMount>, Failure> {
+    let mounts = spec.mounts.iter().filter(|m| m.point.kind == "tmpfs");
+    mounts
+        .map(|m| {
+            let options = plan::tmpfs_options(&m.tmpfs.join(","))
+                .map_err(|e| Failure::new(500, e.to_string()))?;
+            Ok(TmpfsMount { destination: m.point.destination.clone(), options })
+        })
+        .collect()
+}
+
+/// Devices are asked for by capability, of drivers of which Ferry has none.
+fn no_driver(wish: &DeviceRequest) -> Failure {
+    let sets: Vec<String> =
+        wish.capabilities.iter().flatten().map(|set| format!("[{}]", set.join(" "))).collect();
+    let (driver, sets) = (&wish.driver, sets.join(" "));
+    Failure::new(
+        500,
+        format!("could not select device driver {driver:?} with capabilities: [{sets}]"),
+    )
 }
 
 /// Who runs: numbers need no file when nothing else is asked.

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use containerd_api::services::snapshots::v1::{MountsRequest, UsageRequest};
+use engine_api::upgrade::is_user_defined;
 use engine_api::{
-    ContainerInspect, ContainerState, DriverData, EndpointSettings, NetworkSettings, PortBinding,
-    PortMap, StringMap,
+    ContainerConfig, ContainerInspect, ContainerState, DriverData, EndpointSettings,
+    NetworkSettings, PortBinding, PortMap, StringMap,
 };
 
 use crate::engine::Engine;
 use crate::http::{ApiError, Request, Response};
-use crate::lifecycle::Container;
 use crate::lifecycle::container::Row;
+use crate::lifecycle::{Container, Named, endpoint_spec};
 use crate::records::{Spec, State};
 use crate::routes::networks::endpoint_settings;
 use crate::sink;
@@ -48,8 +49,9 @@ pub(super) async fn size(engine: &Engine, container: &Container) -> i64 {
 
 fn whole(engine: &Engine, container: &Container, row: &Row, spec: Spec) -> ContainerInspect {
     let folder = engine.settings.data_root.join("containers").join(&spec.id);
+    let has_network = !spec.config.network_disabled;
     let file = |name: &str| {
-        if row.state.generation > 0 {
+        if row.state.generation > 0 && has_network {
             folder.join(name).to_string_lossy().into_owned()
         } else {
             String::new()
@@ -91,11 +93,18 @@ fn whole(engine: &Engine, container: &Container, row: &Row, spec: Spec) -> Conta
         exec_ids: Some(ids).filter(|ids| !ids.is_empty()),
         mounts: spec.mounts.iter().filter(|m| !m.hidden).map(|m| m.point.clone()).collect(),
         network_settings: networks(engine, container, row, &spec),
+        config: ContainerConfig { mac_address: mac_address(&spec), ..spec.config.clone() },
         image_manifest_descriptor: spec.manifest.clone(),
         host_config: host,
-        config: spec.config,
         ..ContainerInspect::default()
     }
+}
+
+/// The hardware address that was asked for on the network of the mode, where old clients look.
+fn mac_address(spec: &Spec) -> String {
+    let mode = spec.host.network_mode.as_str();
+    let asked = spec.endpoints.get(mode).filter(|_| mode == "bridge" || is_user_defined(mode));
+    asked.map(|endpoint| endpoint.mac_address.clone()).unwrap_or_default()
 }
 
 fn state(row: &Row) -> ContainerState {
@@ -143,8 +152,14 @@ async fn driver_data(engine: &Engine, container: &Container, row: &Row) -> Drive
 
 fn networks(engine: &Engine, container: &Container, row: &Row, spec: &Spec) -> NetworkSettings {
     let mut all: BTreeMap<String, EndpointSettings> = spec.endpoints.clone();
+    let named = Named { id: &spec.id, name: &row.name, hostname: &spec.config.hostname };
     for (name, settings) in &mut all {
         settings.network_id = super::list::asked(engine, row, name).network_id;
+        if row.state.generation > 0 {
+            settings.dns_names = endpoint_spec(&named, name, settings).dns_names;
+            // From then on it is an address that it has, not one that it asks for.
+            settings.mac_address.clear();
+        }
     }
     let mut ports: PortMap = PortMap::new();
     let up = row.state.phase.has_task();
@@ -167,7 +182,7 @@ fn networks(engine: &Engine, container: &Container, row: &Row, spec: &Spec) -> N
         }
     }
     let default = all.get("bridge").cloned().unwrap_or_default();
-    let pin = up.then(|| container.sandbox()).flatten();
+    let pin = (up && !spec.config.network_disabled).then(|| container.sandbox()).flatten();
     NetworkSettings {
         sandbox_id: pin.as_ref().map(|(id, _)| id.clone()).unwrap_or_default(),
         sandbox_key: pin.map(|(_, key)| key).unwrap_or_default(),
