@@ -16,7 +16,8 @@ use crate::routes::networks::{Answer, Containers};
 /// The containers, as the networks' routes see them.
 pub struct NetworkSide(pub Arc<Engine>);
 
-async fn on_thread<T: Send + 'static>(
+/// Runs `job` on the networks' thread.
+pub(crate) async fn on_thread<T: Send + 'static>(
     engine: &Engine,
     job: impl FnOnce(&mut Networks) -> network::Result<T> + Send + 'static,
 ) -> Result<T, ApiError> {

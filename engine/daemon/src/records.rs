@@ -16,6 +16,8 @@ pub const STATES: Table = Table::new("container.state");
 pub const TOMBSTONES: Table = Table::new("container.tombstone");
 /// Starts that were begun and not finished, by container's id.
 pub const INTENTS: Table = Table::new("container.intent");
+/// Processes beside a container's own, by id.
+pub const EXECS: Table = Table::new("container.exec");
 /// Volumes by name.
 pub const VOLUMES: Table = Table::new("volume");
 

@@ -80,6 +80,10 @@ pub struct Fixed {
     pub annotations: Option<StringMap>,
     /// The runtime's name.
     pub runtime: String,
+    /// Who runs in it, unless an exec says otherwise.
+    pub user: String,
+    /// Groups of whoever runs in it.
+    pub group_add: Vec<String>,
 }
 
 impl Fixed {
@@ -119,6 +123,8 @@ impl Fixed {
             manifest: spec.manifest.clone(),
             annotations: spec.host.annotations.clone(),
             runtime: spec.host.runtime.clone(),
+            user: spec.config.user.clone(),
+            group_add: spec.host.group_add.clone().unwrap_or_default(),
         }
     }
 }
@@ -258,7 +264,7 @@ impl Container {
                 tokio::spawn(teardown::thaw(Arc::clone(self)));
             }
             Output::TearDown(generation) => {
-                self.execs.end_all();
+                crate::exec::run_over(&self.deps, self);
                 tokio::spawn(teardown::run_ended(Arc::clone(self), generation));
             }
             Output::Forget(volumes) => self.forget(machine, volumes),

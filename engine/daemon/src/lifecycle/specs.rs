@@ -391,8 +391,8 @@ pub async fn exec_process(
     let identity = if asked.user.is_empty() {
         None
     } else {
-        let pid = container.running().unwrap_or_default();
-        Some(running_identity(pid, &asked.user).map_err(|e| ApiError::bad_request(e.to_string()))?)
+        let found = running_identity(container, &asked.user);
+        Some(found.map_err(|e| ApiError::bad_request(e.to_string()))?)
     };
     let caps = asked.privileged.then_some(container.deps().facts.caps);
     let args = asked.cmd.clone().unwrap_or_default();
@@ -401,9 +401,10 @@ pub async fn exec_process(
 }
 
 /// Who `user` is in a running container: read through its own root.
-pub fn running_identity(pid: u32, user: &str) -> Result<Identity, users::UnknownUser> {
+pub fn running_identity(container: &Container, user: &str) -> Result<Identity, users::UnknownUser> {
+    let pid = container.running().unwrap_or_default();
     let root = [PathBuf::from(format!("/proc/{pid}/root"))];
     let passwd = rootfs::read_text(&root, "etc/passwd").unwrap_or_default();
     let group = rootfs::read_text(&root, "etc/group").unwrap_or_default();
-    users::resolve(user, &[], &passwd, &group)
+    users::resolve(user, &container.row().fixed.group_add, &passwd, &group)
 }

@@ -36,7 +36,7 @@ pub fn register(router: &mut Router, engine: &Arc<Engine>) {
 
 async fn create(engine: Arc<Engine>, request: Request) -> Reply {
     let (reference, version) = (request.name().to_owned(), request.version);
-    let body: ExecCreateRequest = request.json().await?;
+    let mut body: ExecCreateRequest = request.json().await?;
     if body.cmd.as_ref().is_none_or(Vec::is_empty) {
         return Err(ApiError::bad_request("No exec command specified"));
     }
@@ -49,11 +49,13 @@ async fn create(engine: Arc<Engine>, request: Request) -> Reply {
             "Container {reference} is paused, unpause the container before exec"
         )));
     }
-    if !body.user.is_empty() {
-        let pid = container.running().unwrap_or_default();
-        running_identity(pid, &body.user).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    if body.user.is_empty() {
+        body.user.clone_from(&container.row().fixed.user);
+    } else {
+        running_identity(&container, &body.user)
+            .map_err(|e| ApiError::bad_request(e.to_string()))?;
     }
-    let exec = Arc::new(Exec::new(new_id(), container.id.clone(), body));
+    let exec = Arc::new(Exec::new(engine.store.clone(), new_id(), container.id.clone(), body));
     let id = exec.id.clone();
     container.tell(&format!("exec_create: {}", exec.command()), &[("execID", id.clone())]);
     container.execs.add(Arc::clone(&exec));
@@ -71,7 +73,7 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
         let text = if exec.state().exit_code.is_some() {
             format!("exec command {} has already run", exec.id)
         } else {
-            format!("Error: Exec command {} is already running", exec.id)
+            format!("exec command {} is already running", exec.id)
         };
         return Err(ApiError::conflict(text));
     }
@@ -100,7 +102,7 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
         keys: parse_keys(&asked.detach_keys).map_err(ApiError::bad_request)?,
         ..Wants::default()
     };
-    Ok(Response::hijack(true, kind, move |hijacked| {
+    Ok(Response::hijack(false, kind, move |hijacked| {
         Box::pin(async move {
             let attached = exec::start(&engine, &exec, tty, size, Some(wants.hello())).await;
             match attached {
@@ -153,7 +155,7 @@ async fn inspect(engine: Arc<Engine>, request: Request) -> Reply {
         open_stdin: asked.attach_stdin,
         open_stderr: asked.attach_stderr,
         open_stdout: asked.attach_stdout,
-        can_remove: state.exit_code.is_some(),
+        can_remove: state.can_remove,
         container_id: exec.container.clone(),
         detach_keys: if asked.detach_keys.is_empty() {
             Value::String(String::new())

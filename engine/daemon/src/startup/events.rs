@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::StartupError;
 use crate::engine::Engine;
+use crate::exec;
 use crate::lifecycle::Container;
 use crate::lifecycle::machine::Input;
 use crate::records::now;
@@ -103,7 +104,7 @@ fn event(engine: &Arc<Engine>, envelope: &Envelope) {
                 container.deliver(Input::Exited { pid: exit.pid, code, at, oom });
             }
         } else {
-            crate::exec::exited(engine, &container, &exit.id, i64::from(exit.exit_status));
+            exec::exited(engine, &container, &exit.id, i64::from(exit.exit_status));
         }
     } else if let Some(Ok(oom)) = unpack::<TaskOom>(any)
         && let Some(container) = engine.by_id(&oom.container_id)
@@ -153,6 +154,7 @@ async fn reconcile(engine: &Arc<Engine>) -> Result<(), RpcError> {
         let alive =
             task.is_some_and(|t| t.status() != Status::Stopped && (t.pid == pid || t.pid == 0));
         if alive {
+            exec::reconcile(engine, &container).await;
             continue;
         }
         let written = record(engine, &container, pid);

@@ -11,6 +11,8 @@ use crate::lifecycle::machine::Message;
 use crate::lifecycle::restart::Policy;
 use crate::lifecycle::{self, Container};
 use crate::records::{INTENTS, Phase, SPECS, STATES, Spec, State, TOMBSTONES, Tombstone};
+use crate::sink::Sink;
+use crate::{detached, exec};
 
 /// Reads all records, undoes what was half made and
 /// goes on with what was half removed.
@@ -38,7 +40,9 @@ pub(super) async fn load(engine: &Arc<Engine>) -> Result<(), StartupError> {
         let id = String::from_utf8_lossy(&id).into_owned();
         tokio::spawn(lifecycle::bury(Arc::clone(engine), id, stone));
     }
+    exec::load(engine)?;
     resume_sinks(engine).await;
+    recall_sandboxes(engine).await;
     info!("{count} containers");
     Ok(())
 }
@@ -49,10 +53,29 @@ async fn resume_sinks(engine: &Arc<Engine>) {
         let Some(pid) = container.running().filter(|_| container.row().state.detached_sink) else {
             continue;
         };
-        if let Err(e) = crate::detached::ensure(engine, &container).await {
+        let Ok(spec) = container.spec() else { continue };
+        if let Err(e) = detached::ensure(engine, &Sink::of_container(engine, &spec)).await {
             warn!("{e}");
         }
-        crate::detached::watch(engine, &container, pid);
+        detached::watch(engine, &container, pid);
+    }
+}
+
+/// Which sandbox each running container has, as `inspect` shows it.
+async fn recall_sandboxes(engine: &Arc<Engine>) {
+    let running: Vec<_> = engine.all().into_iter().filter(|c| c.running().is_some()).collect();
+    let ids: Vec<String> = running.iter().map(|c| c.id.clone()).collect();
+    let found = crate::glue::on_thread(engine, move |networks| {
+        // One without networking has none.
+        Ok(ids.iter().map(|id| networks.describe(id).ok()).collect::<Vec<_>>())
+    });
+    match found.await {
+        Ok(found) => {
+            for (container, sandbox) in running.iter().zip(found) {
+                sandbox.iter().for_each(|sandbox| container.set_sandbox(sandbox));
+            }
+        }
+        Err(e) => warn!("sandboxes of running containers: {e}"),
     }
 }
 
