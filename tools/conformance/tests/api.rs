@@ -233,6 +233,7 @@ fn ferryd_answers_requests_as_a_stock_dockerd_does() {
     for table in [
         include_str!("api/containers.txt"),
         include_str!("api/create.txt"),
+        include_str!("api/exec.txt"),
         include_str!("api/networks.txt"),
     ] {
         for line in table.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {

@@ -25,6 +25,8 @@ pub use run::{close_input, exited, run_over, start};
 
 /// How often those that ended are looked at: one that was seen ended before is forgotten.
 const SWEEP: Duration = Duration::from_secs(300);
+/// How long a resize waits for the start.
+const BEGIN: Duration = Duration::from_secs(10);
 /// The exit code of one that its container's end took along.
 const KILLED: i64 = 137;
 /// The exit code of one that could not be started.
@@ -101,6 +103,13 @@ impl Exec {
             // The sender lives as long as the exec: without it, it is over as well.
             let _ = state.wait_for(|s| s.exit_code.is_some()).await;
         }
+    }
+
+    /// Completes once its process is there, or never will be; false when that takes too long.
+    pub async fn begun(&self) -> bool {
+        let mut state = self.state.subscribe();
+        let there = state.wait_for(|s| s.running || s.exit_code.is_some());
+        tokio::time::timeout(BEGIN, there).await.is_ok()
     }
 
     /// The command as events name it: its first word, then the others, be there any or not.

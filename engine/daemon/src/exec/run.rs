@@ -13,7 +13,7 @@ use super::{Exec, KILLED, sweep_later};
 use crate::detached;
 use crate::engine::Engine;
 use crate::http::ApiError;
-use crate::lifecycle::{self, Container};
+use crate::lifecycle::{self, Container, Terminal};
 use crate::sink::{self, Attached, Sink};
 
 /// How often deleting a process is tried.
@@ -27,7 +27,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub async fn start(
     engine: &Arc<Engine>,
     exec: &Arc<Exec>,
-    tty: bool,
     size: Option<[u64; 2]>,
     hello: Option<Hello>,
 ) -> Result<Option<Attached>, ApiError> {
@@ -35,17 +34,20 @@ pub async fn start(
         .by_id(&exec.container)
         .ok_or_else(|| ApiError::not_found(format!("No such container: {}", exec.container)))?;
     if !exec.claim() {
-        return Err(ApiError::conflict(format!("exec command {} is already running", exec.id)));
+        let id = &exec.id;
+        return Err(ApiError::conflict(match exec.state().exit_code {
+            Some(_) => format!("exec command {id} has already run"),
+            None => format!("exec command {id} is already running"),
+        }));
     }
     container.tell(&format!("exec_start: {}", exec.command()), &[("execID", exec.id.clone())]);
-    let result = steps(engine, &container, exec, tty, hello).await;
-    match result {
-        Ok(attached) => {
-            if let Some(size) = size.filter(|_| tty) {
-                let _ = resize(&container, &exec.id, size[0] as u32, size[1] as u32).await;
-            }
-            Ok(attached)
-        }
+    let terminal = match size {
+        _ if !exec.request.tty => Terminal::No,
+        None => Terminal::Yes,
+        Some(size) => Terminal::OfSize(size),
+    };
+    match steps(engine, &container, exec, terminal, hello).await {
+        Ok(attached) => Ok(attached),
         Err(failure) => {
             over(engine, &container, exec, failure.1);
             clean(Arc::clone(engine), Arc::clone(exec), Output::None).await;
@@ -60,11 +62,12 @@ async fn steps(
     engine: &Arc<Engine>,
     container: &Arc<Container>,
     exec: &Arc<Exec>,
-    tty: bool,
+    terminal: Terminal,
     hello: Option<Hello>,
 ) -> Result<Option<Attached>, Failure> {
     let internal = |text: String| (ApiError::internal(text), 126);
-    let process = lifecycle::exec_process(container, exec, tty).await.map_err(|f| (f, 126))?;
+    let tty = exec.request.tty;
+    let process = lifecycle::exec_process(container, exec, terminal).await.map_err(|f| (f, 126))?;
     let sink = Sink::of_exec(engine, &container.id, &exec.id, exec.request.attach_stdin, tty);
     let runtime = engine.runtime(&container.row().fixed.runtime).map_err(internal)?;
     let mut detached = None;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use containerd_api::types::Mount;
 use engine_api::{DeviceMapping, DeviceRequest};
 use network::files;
-use oci::runtime::Spec as OciSpec;
+use oci::runtime::{ConsoleSize, Spec as OciSpec};
 use plan::users::{self, Identity};
 use plan::{Device, HostMount, Input, NamespaceChoice, TmpfsMount};
 
@@ -364,7 +364,7 @@ fn block_numbers(spec: &Spec) -> Result<BTreeMap<String, (i64, i64)>, Failure> {
 pub async fn exec_process(
     container: &Container,
     exec: &crate::exec::Exec,
-    tty: bool,
+    terminal: Terminal,
 ) -> Result<oci::runtime::Process, crate::http::ApiError> {
     use crate::http::ApiError;
     use containerd_api::services::containers::v1::GetContainerRequest;
@@ -380,8 +380,9 @@ pub async fn exec_process(
     let oci: OciSpec = serde_json::from_slice(&bytes)
         .map_err(|e| ApiError::internal(format!("spec of container {}: {e}", container.id)))?;
     let mut base = oci.process.unwrap_or_default();
-    let had_tty = std::mem::replace(&mut base.terminal, tty);
-    if tty && !had_tty {
+    let is_one = terminal != Terminal::No;
+    let had_tty = std::mem::replace(&mut base.terminal, is_one);
+    if is_one && !had_tty {
         base.env.push("TERM=xterm".into());
     }
     let asked = &exec.request;
@@ -397,7 +398,22 @@ pub async fn exec_process(
     let caps = asked.privileged.then_some(container.deps().facts.caps);
     let args = asked.cmd.clone().unwrap_or_default();
     let env = asked.env.as_deref().unwrap_or_default();
-    Ok(plan::exec_process(&base, args, env, caps, identity.as_ref()))
+    let mut process = plan::exec_process(&base, args, env, caps, identity.as_ref());
+    if let Terminal::OfSize([height, width]) = terminal {
+        process.console_size = Some(ConsoleSize { height, width });
+    }
+    Ok(process)
+}
+
+/// Whether a process has a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terminal {
+    /// Plain streams.
+    No,
+    /// A terminal whose size is told later.
+    Yes,
+    /// A terminal of this height and width.
+    OfSize([u64; 2]),
 }
 
 /// Who `user` is in a running container: read through its own root.

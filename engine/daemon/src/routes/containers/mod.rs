@@ -265,9 +265,14 @@ async fn wait(engine: Arc<Engine>, request: Request) -> Reply {
 pub(in crate::routes) fn size(query: &Query) -> Result<(u32, u32), ApiError> {
     let number = |key: &str, what: &str| {
         let text = query.get(key);
-        text.parse::<u32>().map_err(|_| {
-            ApiError::bad_request(format!("invalid resize {what} {text:?}: invalid syntax"))
-        })
+        let why = match text.parse::<i128>() {
+            Ok(number) => match u32::try_from(number) {
+                Ok(number) => return Ok(number),
+                Err(_) => "value out of range",
+            },
+            Err(_) => "invalid syntax",
+        };
+        Err(ApiError::bad_request(format!("invalid resize {what} {text:?}: {why}")))
     };
     Ok((number("h", "height")?, number("w", "width")?))
 }
