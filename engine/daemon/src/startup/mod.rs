@@ -61,7 +61,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
     let _pidfile = Pidfile::write(&settings.pidfile)?;
     let listeners = serve::listen(&settings).await?;
     let client = containerd::connect(&settings).await?;
-    let facts = facts::collect(&settings);
+    let facts = facts::collect(&settings)?;
     let store = Store::open(&settings.data_root.join("ferryd.redb"), FORMAT)?;
     let (network, reader) = open_network(&settings, &store, living(&client).await?)?;
     lease(&client).await?;

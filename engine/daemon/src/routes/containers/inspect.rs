@@ -63,13 +63,8 @@ fn whole(engine: &Engine, container: &Container, row: &Row, spec: Spec) -> Conta
     let mut host = spec.host.clone();
     if !host.privileged {
         let texts = |list: &[&str]| Some(list.iter().map(|p| (*p).to_owned()).collect());
-        let unmasked = host.security_opt.iter().flatten().any(|o| o == "systempaths=unconfined");
-        if host.masked_paths.is_none() {
-            host.masked_paths = if unmasked { Some(Vec::new()) } else { texts(&plan::MASKED) };
-        }
-        if host.readonly_paths.is_none() {
-            host.readonly_paths = if unmasked { Some(Vec::new()) } else { texts(&plan::READ_ONLY) };
-        }
+        host.masked_paths = host.masked_paths.or_else(|| texts(&plan::MASKED));
+        host.readonly_paths = host.readonly_paths.or_else(|| texts(&plan::READ_ONLY));
     }
     ContainerInspect {
         id: spec.id.clone(),
