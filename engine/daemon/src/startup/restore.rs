@@ -72,7 +72,9 @@ async fn recall_sandboxes(engine: &Arc<Engine>) {
     match found.await {
         Ok(found) => {
             for (container, sandbox) in running.iter().zip(found) {
-                sandbox.iter().for_each(|sandbox| container.set_sandbox(sandbox));
+                if let Some(sandbox) = &sandbox {
+                    container.set_sandbox(sandbox);
+                }
             }
         }
         Err(e) => warn!("sandboxes of running containers: {e}"),
