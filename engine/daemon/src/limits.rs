@@ -1,11 +1,13 @@
-//! What the cgroups of this machine can limit: looked up once, when the daemon begins.
-//! Nothing here knows a container.
+//! What this machine can do for a container, its cgroups before all: looked up once, when the
+//! daemon begins. Nothing here knows a container.
 
 use std::path::Path;
 
 /// What can be limited, and which processors and memory nodes there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
+    /// Packets are passed on between networks.
+    pub ipv4_forwarding: bool,
     /// Memory.
     pub memory: bool,
     /// Memory together with swap.
@@ -47,10 +49,11 @@ pub struct Limits {
 impl Limits {
     /// Looks at the hierarchies below `root`, which is `/sys/fs/cgroup`.
     pub fn of(root: &Path) -> Self {
-        match std::fs::read_to_string(root.join("cgroup.controllers")) {
+        let limits = match std::fs::read_to_string(root.join("cgroup.controllers")) {
             Ok(controllers) => Self::unified(root, &controllers),
             Err(_) => Self::separate(root),
-        }
+        };
+        Self { ipv4_forwarding: line(Path::new("/proc/sys/net/ipv4/ip_forward")) == "1", ..limits }
     }
 
     fn unified(root: &Path, controllers: &str) -> Self {
@@ -100,13 +103,9 @@ impl Limits {
             write_bps: throttle("write_bps"),
             read_iops: throttle("read_iops"),
             write_iops: throttle("write_iops"),
+            ..Self::default()
         }
     }
-}
-
-/// Whether this network namespace passes packets on.
-pub fn forwards_ipv4() -> bool {
-    std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() == "1")
 }
 
 /// This process's group in the hierarchy of version 2, relative to its root.

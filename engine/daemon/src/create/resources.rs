@@ -95,7 +95,6 @@ fn out_of_memory(r: &mut Resources, limits: &Limits, warnings: &mut Vec<String>)
 }
 
 fn cpus(r: &mut Resources, limits: &Limits, warnings: &mut Vec<String>) -> Checked {
-    let count = std::thread::available_parallelism().map_or(1, usize::from) as i64;
     if r.nano_cpus > 0 && r.cpu_period > 0 {
         return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set");
     }
@@ -107,10 +106,14 @@ fn cpus(r: &mut Resources, limits: &Limits, warnings: &mut Vec<String>) -> Check
             "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted",
         );
     }
-    if r.nano_cpus < 0 || r.nano_cpus > count * 1_000_000_000 {
-        return bad(format!(
-            "range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
-        ));
+    if r.nano_cpus != 0 {
+        // Counting reads several files: not for the many containers without a limit.
+        let count = std::thread::available_parallelism().map_or(1, usize::from) as i64;
+        if r.nano_cpus < 0 || r.nano_cpus > count * 1_000_000_000 {
+            return bad(format!(
+                "range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
+            ));
+        }
     }
     if r.cpu_shares > 0 && !limits.cpu_shares {
         warnings.push(lacking("CPU shares or the cgroup is not mounted. Shares"));

@@ -8,7 +8,7 @@ use super::{mount, resources};
 use crate::engine::Engine;
 use crate::http::ApiError;
 use crate::lifecycle::restart::Policy;
-use crate::limits::{Limits, forwards_ipv4};
+use crate::limits::Limits;
 use crate::signals;
 
 pub(super) type Checked<T = ()> = Result<T, ApiError>;
@@ -135,7 +135,7 @@ pub fn host(engine: &Engine, host: &mut HostConfig) -> Checked<Vec<String>> {
     warnings.extend(resources::check(&mut host.resources, &engine.limits, false)?);
     isolation(host)?;
     let mode = host.network_mode.as_str();
-    if !matches!(mode, "host" | "none") && !forwards_ipv4() {
+    if !matches!(mode, "host" | "none") && !engine.limits.ipv4_forwarding {
         warnings.push("IPv4 forwarding is disabled. Networking will not work.".into());
     }
     let publishes = host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());

@@ -13,7 +13,6 @@ use super::Reply;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::http::{Request, Response};
-use crate::limits::forwards_ipv4;
 use crate::records::Phase;
 
 pub(super) async fn info(engine: Arc<Engine>, request: Request) -> Reply {
@@ -62,7 +61,7 @@ fn machine(engine: &Engine, info: &mut SystemInfo) {
     info.ncpu = std::thread::available_parallelism()
         .map_or(1, |count| i64::try_from(count.get()).unwrap_or(1));
     info.mem_total = total_memory();
-    info.ipv4_forwarding = forwards_ipv4();
+    info.ipv4_forwarding = engine.limits.ipv4_forwarding;
     cgroups(engine, info);
 }
 
