@@ -14,6 +14,7 @@ mod declare;
 mod error;
 pub mod filters;
 pub mod json;
+pub mod moment;
 pub mod routes;
 pub mod stdcopy;
 pub mod steps;

@@ -40,6 +40,9 @@ impl DowngradeResponse for Vec<ImageSummary> {
     fn downgrade_response(&mut self, version: ApiVersion) {
         for image in self {
             image.virtual_size = image.size;
+            if version.before(51) {
+                image.containers = -1;
+            }
             if version.before(43) {
                 // Old clients got null, and `<none>` in place of no name.
                 if image.repo_digests.as_ref().is_some_and(Vec::is_empty) {

@@ -14,5 +14,6 @@ pub mod privilege;
 pub mod process;
 pub mod signal;
 pub mod spawn;
+pub mod tree;
 pub mod tty;
 pub mod unix;

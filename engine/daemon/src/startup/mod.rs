@@ -14,7 +14,7 @@ use std::sync::Arc;
 use containerd_api::services::leases::v1::CreateRequest;
 use containerd_api::task_types::Status;
 use containerd_rpc::{Client, RpcError};
-use images::{Images, ImagesConfig};
+use images::{Images, ImagesConfig, Sizes};
 use metastore::{Format, Store};
 use network::{Config as NetworkConfig, Networks};
 use oci::Platform;
@@ -65,8 +65,11 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
     let store = Store::open(&settings.data_root.join("ferryd.redb"), FORMAT)?;
     let (network, reader) = open_network(&settings, &store, living(&client).await?)?;
     lease(&client).await?;
-    let config =
-        ImagesConfig { snapshotter: settings.storage_driver.clone(), platform: Platform::host() };
+    let config = ImagesConfig {
+        snapshotter: settings.storage_driver.clone(),
+        platform: Platform::host(),
+        sizes: Some(Sizes { store: store.clone(), measure: crate::rootfs::layer_sizes }),
+    };
     let images = Images::new(client.clone(), config);
     images.refresh().await.map_err(|e| StartupError::Machine(format!("images: {e}")))?;
     tokio::spawn(images.clone().follow());

@@ -1,6 +1,7 @@
 //! `GET /containers/{id}/json`: the whole record with the state as it is now.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use containerd_api::services::snapshots::v1::{MountsRequest, UsageRequest};
@@ -35,16 +36,20 @@ pub(super) async fn inspect(engine: Arc<Engine>, request: Request) -> Result<Res
     Ok(Response::versioned(reply, request.version))
 }
 
-/// What the container itself wrote, in bytes.
+/// What the container itself wrote, in bytes: the sizes of its files.
 pub(super) async fn size(engine: &Engine, container: &Container) -> i64 {
     let row = container.row();
+    let data = driver_data(engine, container, &row).await.data.unwrap_or_default();
+    if let Some(upper) = data.get("UpperDir").map(PathBuf::from) {
+        let counted = tokio::task::spawn_blocking(move || sys::tree::size(&upper)).await;
+        if let Ok(Ok(bytes)) = counted {
+            return i64::try_from(bytes).unwrap_or(i64::MAX);
+        }
+    }
     let request =
         UsageRequest { snapshotter: row.fixed.snapshotter.clone(), key: container.id.clone() };
-    engine.client.snapshots().usage(request).await.map_or(0, |answer| {
-        let usage = answer.into_inner();
-        // The layer's own folder is not something that the container wrote.
-        if usage.inodes <= 1 { 0 } else { usage.size }
-    })
+    let answer = engine.client.snapshots().usage(request).await;
+    answer.map_or(0, |usage| usage.into_inner().size)
 }
 
 fn whole(engine: &Engine, container: &Container, row: &Row, spec: Spec) -> ContainerInspect {

@@ -25,6 +25,7 @@ use crate::records::{Phase, SPECS, Spec};
 use crate::{create, exec, signals};
 
 pub(in crate::routes) use attach::content_type;
+pub(in crate::routes) use prune::until;
 
 type Reply = Result<Response, ApiError>;
 

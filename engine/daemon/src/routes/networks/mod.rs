@@ -186,7 +186,7 @@ fn named(container: &str) -> Result<(), ApiError> {
 
 async fn prune(context: Context, request: Request) -> Result<Response, ApiError> {
     let filters = request.filters(NETWORKS_PRUNE)?;
-    let until = filter::until(&filters)?;
+    let until = crate::routes::containers::until(&filters)?;
     let mut deleted = Vec::new();
     for network in context.reader.networks() {
         let old = until.is_none_or(|until| network.created < until);
