@@ -14,6 +14,7 @@ use network::files::{HostResolv, Overrides, ResolvMode, STUB_TARGET, resolv_conf
 use network::{Reader, thread::Handle};
 use plan::HostFacts;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
 use crate::events::Bus;
@@ -57,6 +58,8 @@ pub struct Engine {
     pub execs: ExecTable,
     /// Something was torn down.
     pub settled: Notify,
+    /// Starts and tear-downs under way.
+    pub chores: TaskTracker,
     containers: ArcSwap<Containers>,
     /// Orders changes of the map.
     changing: Mutex<()>,
@@ -113,6 +116,7 @@ impl Engine {
             shim: parts.shim,
             execs: ExecTable::default(),
             settled: Notify::new(),
+            chores: TaskTracker::new(),
             containers: ArcSwap::default(),
             changing: Mutex::default(),
         }

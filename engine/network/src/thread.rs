@@ -131,7 +131,7 @@ fn serve(mut networks: Networks, queue: &Receiver<Job>, wake: &OwnedFd) {
             }
         };
     }
-    networks.close();
+    networks.rest();
 }
 
 /// Waits for a job, a kernel event or the time; true when a job came.

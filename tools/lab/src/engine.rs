@@ -128,6 +128,21 @@ impl Engine {
         self.program.kill();
     }
 
+    /// Asks the daemon to end, as an init system does, and waits for it; its exit status.
+    pub fn stop(&mut self) -> Result<i32> {
+        self.program.end(Duration::from_secs(60))
+    }
+
+    /// The exit status of a daemon that was asked to end.
+    pub fn wait(&mut self) -> Result<i32> {
+        self.program.wait(Duration::from_secs(60))
+    }
+
+    /// The words that start this engine's daemon again.
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
     /// Starts the daemon again on the same state.
     pub fn restart(&mut self) -> Result<()> {
         fs::remove_file(self.scratch.join("pid")).ok();

@@ -252,7 +252,7 @@ impl Container {
             Output::Start(generation) => {
                 let token = CancellationToken::new();
                 *self.cancel.lock().unwrap_or_else(PoisonError::into_inner) = token.clone();
-                tokio::spawn(start::run(Arc::clone(self), generation, token));
+                self.deps.chores.spawn(start::run(Arc::clone(self), generation, token));
             }
             Output::CancelStart => {
                 self.cancel.lock().unwrap_or_else(PoisonError::into_inner).cancel();
@@ -268,7 +268,7 @@ impl Container {
             }
             Output::TearDown(generation) => {
                 crate::exec::run_over(&self.deps, self);
-                tokio::spawn(teardown::run_ended(Arc::clone(self), generation));
+                self.deps.chores.spawn(teardown::run_ended(Arc::clone(self), generation));
             }
             Output::Forget(volumes) => self.forget(machine, volumes),
             Output::StopTimer(timer, after) => self.later(after, Input::StopExpired(timer)),
@@ -335,7 +335,8 @@ impl Container {
                 StringMap::from([("driver".into(), "local".into())]),
             );
         }
-        tokio::spawn(teardown::bury(Arc::clone(&self.deps), self.id.clone(), tombstone));
+        let burial = teardown::bury(Arc::clone(&self.deps), self.id.clone(), tombstone);
+        self.deps.chores.spawn(burial);
     }
 
     /// Its record was changed: its name, limits, policy or networks.

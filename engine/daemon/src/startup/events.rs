@@ -79,7 +79,6 @@ async fn follow_once(
     let mut stream = subscribe(&engine.client, SubscribeRequest { filters }).await?;
     reconcile(engine).await?;
     if let Some(agreed) = agreed.take() {
-        super::restore::start_due(engine);
         // Nobody waits any more when the start-up was given up.
         let _ = agreed.send(());
     }

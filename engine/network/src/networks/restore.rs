@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use sys::netlink::route;
 use sys::netns;
@@ -31,6 +32,8 @@ pub struct Restored {
     pub swept: usize,
 }
 
+/// How long the last releases may take at an orderly end.
+const RELEASE: Duration = Duration::from_secs(5);
 const FORWARD4: &str = "/proc/sys/net/ipv4/ip_forward";
 
 impl Networks {
@@ -72,9 +75,18 @@ impl Networks {
         Ok(found)
     }
 
-    /// Ends in order: ready namespaces go, everything else stays for the next daemon.
-    pub fn close(mut self) {
-        self.namespaces.clear();
+    /// Ends in order: ready namespaces go and no more are made; what containers use stays for the
+    /// next daemon.
+    pub fn rest(&mut self) {
+        self.namespaces.rest();
+        match self.wait_settled(RELEASE) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("released endpoints are left to the next start"),
+            Err(error) => tracing::warn!(%error, "released endpoints are left to the next start"),
+        }
+        if self.sandboxes.is_empty() && self.dying.is_empty() {
+            self.namespaces.leave();
+        }
     }
 
     fn ensure_built_in(&mut self) -> Result<()> {
@@ -183,7 +195,7 @@ impl Networks {
     }
 
     fn pin_host(&self) -> Result<()> {
-        let path = self.config.exec_root.join("netns/default");
+        let path = self.namespaces.host_path();
         let at = |e: std::io::Error| Error::kernel(format!("pin {}", path.display()), e);
         if netns::open(&path).is_ok_and(|fd| netns::is_network_namespace(fd.as_fd())) {
             return Ok(());

@@ -107,7 +107,7 @@ impl Networks {
             Origin::Own | Origin::AfterCreate { adopted: true } => {
                 Some(self.namespaces.path(&record.id))
             }
-            Origin::Host => Some(self.config.exec_root.join("netns/default")),
+            Origin::Host => Some(self.namespaces.host_path()),
             Origin::Path { path } => Some(PathBuf::from(path)),
             Origin::Shared { container } => {
                 let holder = self.sandboxes.get(container)?;
