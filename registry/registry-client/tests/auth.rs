@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use registry_client::{
     Client, Config, CredentialFuture, CredentialRequest, CredentialSource, Credentials, Error,
-    Hosts, PushOptions, Which,
+    Hosts, PushOptions, Told, Which,
 };
 use support::images::{Image, noise};
 use support::{Answer, Fake, Seen, client, config, repository, repository_as};
@@ -490,14 +490,8 @@ async fn a_login_by_password_alone_is_checked_against_the_registry() {
     assert_eq!(login.unwrap().identity_token, None);
     let error =
         client.login(&fake.host(), &Credentials::of("user", "x", "", "")).await.unwrap_err();
-    assert_eq!(
-        error.told(registry_client::Asked::Login),
-        registry_client::Told {
-            status: 500,
-            message: format!(
-                "login attempt to http://{}/v2/ failed with status: 401 Unauthorized",
-                fake.host()
-            )
-        }
-    );
+    let host = fake.host();
+    let message =
+        format!("login attempt to http://{host}/v2/ failed with status: 401 Unauthorized");
+    assert_eq!(error.told(registry_client::Asked::Login), Told { status: 500, message });
 }

@@ -128,6 +128,21 @@ impl Engine {
         self.program.kill();
     }
 
+    /// Asks the daemon to end, as an init system does, and waits for it; its exit status.
+    pub fn stop(&mut self) -> Result<i32> {
+        self.program.end(Duration::from_secs(60))
+    }
+
+    /// The exit status of a daemon that was asked to end.
+    pub fn wait(&mut self) -> Result<i32> {
+        self.program.wait(Duration::from_secs(60))
+    }
+
+    /// The words that start this engine's daemon again.
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
     /// Starts the daemon again on the same state.
     pub fn restart(&mut self) -> Result<()> {
         fs::remove_file(self.scratch.join("pid")).ok();
@@ -194,13 +209,10 @@ impl Drop for Engine {
     }
 }
 
-/// What a ferryd leaves on the host's network for its next start: the bridge and its
-/// tables. IP forwarding stays as it is: others may need it by now.
+/// What a ferryd that ended in order leaves on the host's network for its next start: the
+/// bridge. IP forwarding stays as it is: others may need it by now.
 fn clean_host_network() {
     crate::run("ip", ["link", "del", "ferry0"]).ok();
-    for table in [["inet", "ferry-user"], ["ip", "ferry"], ["ip6", "ferry"]] {
-        crate::run("nft", ["delete", "table"].into_iter().chain(table)).ok();
-    }
 }
 
 /// The cgroup below which all containers of an engine in `scratch` are.

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use self::options::TABLE;
-pub use settings::{Listen, LogDefaults, Runtime, Settings, Ulimit};
+pub use settings::{DATA_ROOT, Listen, LogDefaults, Runtime, Settings, Ulimit};
 
 /// What the command line asks for.
 #[derive(Debug)]

@@ -14,14 +14,15 @@ use std::sync::Arc;
 use containerd_api::services::leases::v1::CreateRequest;
 use containerd_api::task_types::Status;
 use containerd_rpc::{Client, RpcError};
-use images::{Images, ImagesConfig};
+use images::{Images, ImagesConfig, Sizes};
 use metastore::{Format, Store};
 use network::{Config as NetworkConfig, Networks};
 use oci::Platform;
+use sys::lock::Lock;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::engine::{Engine, LEASE, Parts, program};
 
 /// The record format that this version writes, and the oldest that reads it.
@@ -58,15 +59,47 @@ fn machine(what: &str) -> impl FnOnce(std::io::Error) -> StartupError {
 pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), StartupError> {
     let settings = Arc::new(settings);
     prepare_folders(&settings)?;
+    let _locks = lock(&settings)?;
     let _pidfile = Pidfile::write(&settings.pidfile)?;
     let listeners = serve::listen(&settings).await?;
-    let client = containerd::connect(&settings).await?;
-    let facts = facts::collect(&settings);
+    let containerd = containerd::connect(&settings).await?;
+    // A stop is obeyed at any moment: what is half done then, the next start goes on with.
+    let engine = stop.run_until_cancelled(open(&settings, &containerd.client)).await;
+    let result = match engine {
+        Some(Ok(engine)) => {
+            info!("ferryd {} is ready", env!("CARGO_PKG_VERSION"));
+            tell("READY=1");
+            serve::serve(&engine, listeners, stop).await;
+            tell("STOPPING=1");
+            restore::end(&engine).await;
+            Ok(())
+        }
+        Some(Err(e)) => Err(e),
+        None => Ok(()),
+    };
+    containerd.end().await;
+    result
+}
+
+/// Tells whoever started this daemon.
+fn tell(state: &str) {
+    if let Err(e) = sys::notify::tell(state) {
+        warn!("telling {state}: {e}");
+    }
+}
+
+/// The engine, at one with what runs.
+async fn open(settings: &Arc<Settings>, client: &Client) -> Result<Arc<Engine>, StartupError> {
+    let client = client.clone();
+    let facts = facts::collect(settings)?;
     let store = Store::open(&settings.data_root.join("ferryd.redb"), FORMAT)?;
-    let (network, reader) = open_network(&settings, &store, living(&client).await?)?;
+    let (network, reader) = open_network(settings, &store, living(&client).await?)?;
     lease(&client).await?;
-    let config =
-        ImagesConfig { snapshotter: settings.storage_driver.clone(), platform: Platform::host() };
+    let config = ImagesConfig {
+        snapshotter: settings.storage_driver.clone(),
+        platform: Platform::host(),
+        sizes: Some(Sizes { store: store.clone(), measure: crate::rootfs::layer_sizes }),
+    };
     let images = Images::new(client.clone(), config);
     images.refresh().await.map_err(|e| StartupError::Machine(format!("images: {e}")))?;
     tokio::spawn(images.clone().follow());
@@ -78,7 +111,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
         .trim()
         .to_owned();
     let engine = Arc::new(Engine::new(Parts {
-        settings: Arc::clone(&settings),
+        settings: Arc::clone(settings),
         client,
         store,
         network,
@@ -90,10 +123,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
     }));
     restore::load(&engine).await?;
     events::follow_first(&engine).await?;
-    info!("ferryd {} is ready", env!("CARGO_PKG_VERSION"));
-    serve::serve(&engine, listeners, stop).await;
-    restore::end(&engine).await;
-    Ok(())
+    restore::start_due(&engine).await;
+    Ok(engine)
 }
 
 fn prepare_folders(settings: &Settings) -> Result<(), StartupError> {
@@ -104,6 +135,19 @@ fn prepare_folders(settings: &Settings) -> Result<(), StartupError> {
     make(&settings.data_root.join("volumes"))?;
     make(&settings.exec_root.join("sink"))?;
     make(&settings.exec_root.join("exit"))
+}
+
+/// Makes both roots this process's own.
+fn lock(settings: &Settings) -> Result<[Lock; 2], StartupError> {
+    let (pid, data, exec) = (std::process::id(), &settings.data_root, &settings.exec_root);
+    let take = |what: &str, root: &Path, note: String| {
+        sys::lock::take(&root.join("ferryd.lock"), &note)
+            .map_err(|e| StartupError::Machine(format!("{what} root {}: {e}", root.display())))
+    };
+    Ok([
+        take("data", data, format!("process {pid} (exec root {})", exec.display()))?,
+        take("exec", exec, format!("process {pid} (data root {})", data.display()))?,
+    ])
 }
 
 /// The file that names this process; it goes with it.
@@ -187,12 +231,15 @@ fn network_config(settings: &Settings) -> Result<NetworkConfig, StartupError> {
         Some(name) => Some(name.to_owned()),
         None => config.bridge,
     };
+    config.table = firewall_tables(&settings.data_root);
     config.bip.clone_from(&settings.bip);
     config.fixed_cidr.clone_from(&settings.fixed_cidr);
     config.mtu = settings.mtu;
     config.icc = settings.icc;
     config.ip_masq = settings.ip_masq;
     config.ip_forward = settings.ip_forward;
+    config.ip_forward_no_drop = settings.ip_forward_no_drop;
+    config.firewall = settings.iptables;
     if !settings.default_address_pools.is_empty() {
         let pools = settings.default_address_pools.iter().map(|(base, size)| {
             let base = base
@@ -203,6 +250,19 @@ fn network_config(settings: &Settings) -> Result<NetworkConfig, StartupError> {
         config.pools = pools.collect::<Result<_, StartupError>>()?;
     }
     Ok(config)
+}
+
+/// Our firewall tables' name: daemons that share a host and keep their data elsewhere have tables of
+/// their own.
+fn firewall_tables(data_root: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    if data_root == Path::new(config::DATA_ROOT) {
+        return "ferry".to_owned();
+    }
+    // FNV-1a: the same for the same folder, in every version.
+    let fold = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    let hash = data_root.as_os_str().as_bytes().iter().fold(0x811c_9dc5, fold);
+    format!("ferry-{hash:08x}")
 }
 
 /// The lease that keeps containers' snapshots; it may exist from before.

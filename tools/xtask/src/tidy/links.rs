@@ -20,7 +20,8 @@ const MAY_LINK: &[(&str, &[&str])] = &[
     ("shim-api", &[]),
     ("options", &[]),
     ("sys", &[]),
-    ("cgroup", &["sys"]),
+    ("dbus", &[]),
+    ("cgroup", &["sys", "dbus"]),
     ("archive", &["sys"]),
     ("runtime", &["sys", "cgroup"]),
     ("shim", &["sys", "cgroup"]),
@@ -34,7 +35,7 @@ const MAY_LINK: &[(&str, &[&str])] = &[
     ("ipam", &[]),
     ("plan", &[]),
     ("images", &["containerd-rpc", "metastore", "registry-client"]),
-    ("network", &["ipam", "sys", "metastore"]),
+    ("network", &["ipam", "sys", "dbus", "metastore"]),
     (
         "daemon",
         &[
@@ -54,7 +55,7 @@ const MAY_LINK: &[(&str, &[&str])] = &[
 /// Each library → foreign crates that must appear nowhere below it.
 const MUST_NOT_REACH: &[(&[&str], &[&str])] = &[
     (
-        &["sys", "cgroup", "runtime", "shim", "shim-api", "oci"],
+        &["sys", "dbus", "cgroup", "runtime", "shim", "shim-api", "oci"],
         &["tokio", "tonic", "hyper", "clap", "regex", "tracing-subscriber", "cc", "redb"],
     ),
     (&["archive"], &["tokio", "tonic", "hyper", "clap"]),
