@@ -95,12 +95,15 @@ pub async fn serve(
     state: Arc<State>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
+    let torn = Arc::clone(&state);
+    crate::diff::blocking(move || crate::transfer::restore(&torn)).await?;
     let listener = bind(&config.address, config.uid, config.gid)?;
     let running = Running::start(config, &state).await?;
     let routes = routes(&state, &running);
     let housekeeping = crate::gc::run(Arc::clone(&state));
     state.gc.trigger();
     tracing::info!(address = %config.address.display(), "serving");
+    tell("READY=1");
     let asked = Arc::clone(&state);
     let noting = move |request: tonic::Request<()>| {
         asked.activity.touch();
@@ -119,7 +122,15 @@ pub async fn serve(
         () = shutdown => Ok(()),
         () = housekeeping => Ok(()),
     };
+    tell("STOPPING=1");
     let _ = std::fs::remove_file(&config.address);
     running.stop(&config.state);
     result
+}
+
+/// Tells whoever started this daemon.
+fn tell(state: &str) {
+    if let Err(error) = sys::notify::tell(state) {
+        tracing::warn!(%error, "telling {state}");
+    }
 }

@@ -116,7 +116,11 @@ fn drop_unsynced(store: &metastore::Store, boot_id: &str) -> Result<(), Error> {
     loop {
         let before = dropped.len();
         for (key, snapshot) in &all {
-            if !snapshot.parent.is_empty() && dropped.contains(&parent_key(key, &snapshot.parent)) {
+            // Containers' snapshots wait for what they stand on to be unpacked again.
+            if snapshot.kind == Kind::Committed
+                && !snapshot.parent.is_empty()
+                && dropped.contains(&parent_key(key, &snapshot.parent))
+            {
                 dropped.insert(key.clone());
             }
         }
@@ -127,6 +131,25 @@ fn drop_unsynced(store: &metastore::Store, boot_id: &str) -> Result<(), Error> {
     tracing::warn!(count = dropped.len(), "dropping snapshots that a power cut may have torn");
     let batch = dropped.into_iter().fold(Batch::default(), |b, key| b.delete(SNAPSHOTS, key));
     Ok(store.commit(Class::Power, batch)?)
+}
+
+/// Drops what stands on a snapshot that is gone: nothing can be mounted from it any more.
+pub(crate) fn drop_rootless(state: &State) -> Result<(), Error> {
+    let _writing = state.write();
+    let all = state.store.scan_json::<Snapshot>(SNAPSHOTS, b"")?;
+    let known: HashSet<&[u8]> = all.iter().map(|(key, _)| key.as_slice()).collect();
+    let rootless = all.iter().filter(|(key, snapshot)| {
+        let parent = parent_key(key, &snapshot.parent);
+        !snapshot.parent.is_empty() && !known.contains(parent.as_slice())
+    });
+    let mut batch = Batch::default();
+    for (key, snapshot) in rootless {
+        let name = String::from_utf8_lossy(key).replace('\0', "/");
+        tracing::warn!("dropping snapshot {name}: its parent {} is lost", snapshot.parent);
+        batch = batch.delete(SNAPSHOTS, key.clone());
+        state.folders.remove(snapshot.seq);
+    }
+    Ok(state.store.commit(Class::Power, batch)?)
 }
 
 // The key of a parent, which has its child's namespace and snapshotter.

@@ -17,7 +17,7 @@ use metastore::Table;
 use serde::{Deserialize, Serialize};
 
 pub use disk::Usage;
-pub(crate) use disk::{Folders, prepare_root, sync_behind};
+pub(crate) use disk::{Folders, drop_rootless, prepare_root, sync_behind};
 pub use service::Service;
 
 use crate::labels::Labels;

@@ -129,9 +129,12 @@ impl Gatherer<'_> {
         if !tree.seen.insert(of.digest) {
             return Ok(());
         }
-        let sources = self.sources(&of.digest, around);
-        if sources.is_empty() {
-            self.state.content_info(self.context, &of.digest)?;
+        let mut sources = self.sources(&of.digest, around);
+        if let Err(missing) = self.state.content_info(self.context, &of.digest) {
+            sources = self.holders(of, sources)?;
+            if sources.is_empty() {
+                return Err(missing);
+            }
         }
         tree.blobs.push(Piece { of: of.clone(), parents: parents.to_vec(), sources });
         Ok(())
@@ -143,6 +146,21 @@ impl Gatherer<'_> {
             Ok(info) => source::all(&info.labels),
             Err(_) => around.to_vec(),
         }
+    }
+
+    /// Those of `sources` that have a blob indeed.
+    fn holders(&self, of: &Descriptor, sources: Vec<Source>) -> Result<Vec<Source>, Error> {
+        let mut holders = Vec::new();
+        for (host, path) in sources {
+            let Some(from) = self.remote.elsewhere(&host, &path) else { continue };
+            match self.remote.wait(from.blob_size(&of.digest)) {
+                Ok(Some(_)) => holders.push((host, path)),
+                Ok(None) => {}
+                Err(cancelled @ Error::Cancelled(_)) => return Err(cancelled),
+                Err(e) => tracing::debug!("{} at {host}/{path}: {e}", of.digest),
+            }
+        }
+        Ok(holders)
     }
 
     fn bytes(&self, of: &Descriptor, sources: &[Source]) -> Result<Bytes, Error> {

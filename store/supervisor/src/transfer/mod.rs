@@ -14,6 +14,7 @@ mod pull;
 mod push;
 mod remote;
 mod resolve;
+mod restore;
 mod service;
 mod source;
 mod unpack;
@@ -21,6 +22,7 @@ mod unpack;
 pub use export::{Wish, export};
 pub(crate) use flights::Flights;
 pub use progress::Progress;
+pub use restore::restore;
 pub use service::Service;
 
 use crate::images::Image;

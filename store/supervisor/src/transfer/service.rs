@@ -4,7 +4,6 @@ use super::pull::pull;
 use super::push::push;
 use super::remote::{Remote, Waiter, Way};
 use super::{Progress, Wish, export, import, platform, tag};
-use crate::diff::blocking;
 use crate::streaming::Streams;
 use crate::{Context, Error, State};
 use containerd_api::any;
@@ -26,6 +25,24 @@ pub struct Service {
     pub state: Arc<State>,
     /// Streams that clients opened.
     pub streams: Streams,
+}
+
+/// Runs a transfer on a thread of its own: it takes as long as a client or a registry likes, and
+/// the runtime's own threads for blocking work are few.
+async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let runtime = tokio::runtime::Handle::current();
+    let (done, result) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("transfer".into())
+        .spawn(move || {
+            let _inside = runtime.enter();
+            // Whoever asked may be gone.
+            let _ = done.send(work());
+        })
+        .map_err(Error::io("starting a thread"))?;
+    result.await.unwrap_or_else(|_| Err(Error::Other("a worker panicked".into())))
 }
 
 fn unpacked<M: Name + Default>(any: &Any) -> Result<Option<M>, Error> {
@@ -81,7 +98,7 @@ impl Service {
             }
             if let Some(to) = unpacked::<ImageStore>(destination)? {
                 let state = Arc::clone(&self.state);
-                return blocking(move || tag(&state, &context, &from.name, &to)).await;
+                return on_a_thread(move || tag(&state, &context, &from.name, &to)).await;
             }
         }
         let (from, to) = (any::type_name(source), any::type_name(destination));
@@ -102,7 +119,7 @@ impl Service {
         let waiter = Waiter::new(cancel);
         let remote = Remote::new(&from, &namespace, &self.streams, Way::Pull, waiter)?;
         let state = Arc::clone(&self.state);
-        blocking(move || pull(&state, &context, &remote, &to, &progress).map(drop)).await
+        on_a_thread(move || pull(&state, &context, &remote, &to, &progress).map(drop)).await
     }
 
     async fn push(
@@ -118,7 +135,7 @@ impl Service {
         let waiter = Waiter::new(cancel);
         let remote = Remote::new(&to, &namespace, &self.streams, Way::Push, waiter)?;
         let state = Arc::clone(&self.state);
-        blocking(move || push(&state, &context, &remote, &from, &progress).map(drop)).await
+        on_a_thread(move || push(&state, &context, &remote, &from, &progress).map(drop)).await
     }
 
     async fn import(
@@ -133,7 +150,8 @@ impl Service {
         }
         let stream = self.streams.take(&context.namespace, &from.stream)?;
         let state = Arc::clone(&self.state);
-        blocking(move || import(&state, &context, stream.reader(), &to, &progress).map(drop)).await
+        on_a_thread(move || import(&state, &context, stream.reader(), &to, &progress).map(drop))
+            .await
     }
 
     async fn export(
@@ -171,7 +189,7 @@ impl Service {
             only_distributable: to.skip_non_distributable,
         };
         let stream = self.streams.take(&context.namespace, &to.stream)?;
-        blocking(move || {
+        on_a_thread(move || {
             let out = std::io::BufWriter::with_capacity(1 << 20, stream.writer());
             let out = export(&state, &context, &wish, out)?;
             let stream = out.into_inner().map_err(|e| Error::Other(e.to_string()))?;

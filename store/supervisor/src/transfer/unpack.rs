@@ -83,6 +83,25 @@ pub(super) fn plan(
     }))
 }
 
+/// The platforms and configs of the image manifests below `image` that are in the store.
+pub(super) fn configs(
+    state: &State,
+    context: &Context,
+    image: &Descriptor,
+) -> Result<Vec<(Platform, Digest)>, Error> {
+    let mut found = Vec::new();
+    manifests(state, context, image, &mut found, 0)?;
+    let mut configs = Vec::new();
+    for manifest in found {
+        let digest = manifest.config.digest;
+        let Ok(bytes) = state.content_bytes(context, &digest, MAX_CONFIG) else { continue };
+        if let Ok(config) = serde_json::from_slice::<ImageConfig>(&bytes) {
+            configs.push((config.platform(), digest));
+        }
+    }
+    Ok(configs)
+}
+
 /// Unpacks all layers of a plan, bottom up.
 pub(super) fn unpack(
     state: &Arc<State>,

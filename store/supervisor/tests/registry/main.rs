@@ -3,7 +3,9 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout)]
 
+mod fake;
 mod origin;
+mod trouble;
 
 use archive::Compression;
 use lab::{Containerd, Registry, RegistryKind, Scratch};
@@ -77,7 +79,9 @@ fn ctr_pulls_and_pushes_as_on_a_stock_containerd() {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             [&stock, &ours].map(|daemon| {
                 let done = daemon.ctr(&words).unwrap();
-                (done.code, done.stderr)
+                // ctr tells its own races too, as log lines.
+                let told = done.stderr.lines().filter(|line| !line.starts_with("time="));
+                (done.code, told.map(str::to_owned).collect::<Vec<_>>())
             })
         };
         for words in [
@@ -135,4 +139,39 @@ fn what_was_pulled_is_the_image() {
     lab::run("umount", [&at]).unwrap();
     assert_eq!(found, [None, Some(b"2".to_vec()), Some(b"3".to_vec())]);
     assert_eq!(x.map(|x| Digest::sha256(&x)), Some(Digest::sha256(&noise(1, 300_000))));
+}
+
+#[test]
+fn an_index_of_which_one_platform_was_pulled_goes_on_whole_or_as_that_platform() {
+    lab::require!("ctr");
+    let registry = Registry::start(RegistryKind::Ferry, &[]).unwrap();
+    let other = Registry::start(RegistryKind::Ferry, &[]).unwrap();
+    let foreign = vec![Layer::gzip(&[("foreign", &noise(5, 9000))])];
+    let index = put_index(&registry, "x", "1", &[("amd64", layers()), ("arm64", foreign)]);
+    let scratch = Scratch::new("partly").unwrap();
+    let daemon = Containerd::ours(&scratch).unwrap();
+    let name = |registry: &Registry, rest: &str| format!("{}/{rest}", registry.address());
+    let from = name(&registry, "x:1");
+    let push = |to: &str| daemon.ctr(&["images", "push", "--plain-http", to, &from]).unwrap();
+    let platform =
+        format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
+    let pulled = ["images", "pull", "--plain-http", "--platform", &platform, &from];
+    assert_eq!(daemon.ctr(&pulled).unwrap().code, 0);
+    let head = |registry: &Registry, path: &str| {
+        let reply = registry.send("HEAD", path, &accept(), b"").unwrap();
+        (reply.status, reply.header("Docker-Content-Digest").map(str::to_owned))
+    };
+    // In the same registry, what is not here is mounted from where it came.
+    let done = push(&name(&registry, "y:1"));
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let whole = Some(index.digest.to_string());
+    assert_eq!(head(&registry, "/v2/y/manifests/1"), (200, whole.clone()));
+    // The label leaves ports out: another registry on the same host is asked in vain, and the
+    // platform that is here goes alone.
+    let done = push(&name(&other, "y:1"));
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let (status, digest) = head(&other, "/v2/y/manifests/1");
+    assert_eq!(status, 200);
+    assert_ne!(digest, whole);
+    assert!(done.stdout.contains("not all of the index is here"), "{}", done.stdout);
 }

@@ -7,7 +7,7 @@ use http::StatusCode;
 use images::CommitRequest;
 use oci::image::RunConfig;
 
-use super::create::reference;
+use super::create::new_name;
 use super::{Reply, tell};
 use crate::engine::Engine;
 use crate::http::{ApiError, Request, Response, Router};
@@ -37,7 +37,7 @@ async fn commit(engine: Arc<Engine>, request: Request) -> Reply {
         body => Some(decode(body)?),
     };
     let query = &info.query;
-    let name = reference(query.get("repo"), query.get("tag"))?.map(oci::Reference::tagged);
+    let name = new_name(query.get("repo"), query.get("tag"))?;
     let container = engine.find(query.get("container"))?;
     let changes: Vec<String> = query.all("changes").map(str::to_owned).collect();
     let spec = container.spec().map_err(ApiError::internal)?;

@@ -50,7 +50,7 @@ async fn import(engine: Arc<Engine>, request: Request) -> Reply {
     let mut config = oci::image::RunConfig::default();
     let changes: Vec<String> = query.all("changes").map(str::to_owned).collect();
     images::apply_changes(&mut config, &changes)?;
-    let reference = reference(query.get("repo"), query.get("tag"))?.map(Reference::tagged);
+    let reference = new_name(query.get("repo"), query.get("tag"))?;
     let message = query.get("message").to_owned();
     let name = reference.as_ref().map(Reference::familiar);
     let (_, body) = request.take_body();
@@ -61,8 +61,17 @@ async fn import(engine: Arc<Engine>, request: Request) -> Reply {
     Ok(Response::json_stream(Box::pin(stream::iter([Ok(line)]))))
 }
 
+/// The name that an import or a commit gives.
+pub(super) fn new_name(repository: &str, tag: &str) -> Result<Option<Reference>, ApiError> {
+    let name = reference(repository, tag)?;
+    if name.as_ref().is_some_and(|name| name.digest().is_some()) {
+        return Err(ApiError::bad_request("cannot import digest reference"));
+    }
+    Ok(name.map(Reference::tagged))
+}
+
 /// A repository with a tag or a digest, which may both stand in `tag`.
-pub(super) fn reference(repository: &str, tag: &str) -> Result<Option<Reference>, ApiError> {
+fn reference(repository: &str, tag: &str) -> Result<Option<Reference>, ApiError> {
     if repository.is_empty() {
         return Ok(None);
     }

@@ -61,10 +61,13 @@ fn tell(engine: &Engine, action: &str, id: &str, name: &str) {
 }
 
 async fn list(engine: Arc<Engine>, request: Request) -> Reply {
-    let options = ListOptions {
-        filters: request.filters(IMAGES)?,
-        shared_size: request.query.bool("shared-size"),
-    };
+    let mut filters = request.filters(IMAGES)?;
+    let (query, version) = (&request.query, request.version);
+    if version.before(41) && !query.get("filter").is_empty() {
+        filters = filters.with("reference", query.get("filter"));
+    }
+    let shared_size = query.bool("shared-size") && version.at_least(42);
+    let options = ListOptions { filters, shared_size };
     let list = engine.images.list(&options, &uses(&engine))?;
     Ok(Response::versioned(list, request.version))
 }
@@ -80,8 +83,10 @@ async fn history(engine: Arc<Engine>, request: Request) -> Reply {
 }
 
 async fn tag(engine: Arc<Engine>, request: Request) -> Reply {
-    let (repository, tag) = (request.query.get("repo"), request.query.get("tag"));
-    let (image, name) = engine.images.tag(request.name(), repository, tag).await?;
+    let name = reference(request.query.get("repo"), request.query.get("tag"))?;
+    // dockerd has nothing to say about a name that is none.
+    let Some(name) = name else { return Ok(Response::status(http::StatusCode::OK)) };
+    let image = engine.images.tag(request.name(), &name).await?;
     tell(&engine, "tag", &image.id.to_string(), &name.familiar());
     Ok(Response::status(http::StatusCode::CREATED))
 }
