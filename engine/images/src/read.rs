@@ -4,7 +4,7 @@ use containerd_api::services::content::v1::ReadContentRequest;
 use containerd_api::types;
 use containerd_rpc::{Client, RpcError};
 use oci::image::{ChainId, ImageConfig, Index, Manifest};
-use oci::{Descriptor, Platform, media_type};
+use oci::{Descriptor, Digest, Platform, media_type};
 use serde::de::DeserializeOwned;
 
 use crate::{ImageError, ImagesConfig, ResolvedImage, size};

@@ -82,6 +82,8 @@ endpoints! {
     ImageCommit POST "/commit" 0;
     DistributionInspect GET "/distribution/{name...}/json" 0;
 
+    BuildPrune POST "/build/prune" 31;
+
     NetworkList GET "/networks" 0;
     NetworkListSlash GET "/networks/" 0;
     NetworkInspect GET "/networks/{id...}" 0;

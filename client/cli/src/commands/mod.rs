@@ -14,6 +14,7 @@ mod prune;
 mod run;
 mod start;
 mod update;
+mod usage;
 mod version;
 
 use crate::error::Result;
@@ -98,6 +99,8 @@ operations! {
     Save => images::save,
     Start => start::start,
     Stop => containers::stop,
+    SystemPrune => prune::system,
+    SystemUsage => usage::usage,
     Tag => images::tag,
     Top => containers::top,
     Unpause => containers::unpause,

@@ -97,6 +97,14 @@ pub struct Settings {
     pub dns_search: Vec<String>,
     pub insecure_registries: Vec<String>,
     pub registry_mirrors: Vec<String>,
+    pub max_concurrent_downloads: usize,
+    pub max_concurrent_uploads: usize,
+    pub max_download_attempts: u32,
+    pub http_proxy: String,
+    pub https_proxy: String,
+    pub no_proxy: String,
+    /// Whether nothing of how registries are spoken to differs from the defaults but the hosts.
+    pub registries_are_plain: bool,
 }
 
 /// The names under which our own runtime is known.
@@ -163,6 +171,13 @@ impl Settings {
             dns_search: from.list("dns-search"),
             insecure_registries: from.list("insecure-registries"),
             registry_mirrors: from.list("registry-mirrors"),
+            max_concurrent_downloads: from.count("max-concurrent-downloads", 3)?,
+            max_concurrent_uploads: from.count("max-concurrent-uploads", 5)?,
+            max_download_attempts: from.attempts()?,
+            http_proxy: from.proxy("http-proxy", "HTTP_PROXY"),
+            https_proxy: from.proxy("https-proxy", "HTTPS_PROXY"),
+            no_proxy: from.proxy("no-proxy", "NO_PROXY"),
+            registries_are_plain: from.registries_are_plain(),
             exec_root,
         })
     }
@@ -356,6 +371,43 @@ impl Values<'_> {
                     .ok_or_else(|| "default-address-pools: an entry needs base and size".to_owned())
             })
             .collect()
+    }
+
+    /// A number of things at once; dockerd takes 0 for one that nobody set.
+    fn count(&self, key: &str, default: usize) -> Result<usize, String> {
+        let value = self.int(key, 0);
+        match usize::try_from(value) {
+            Ok(0) => Ok(default),
+            Ok(count) => Ok(count.min(tokio::sync::Semaphore::MAX_PERMITS)),
+            Err(_) => Err(format!("invalid {}: {value}", key.replace('-', " "))),
+        }
+    }
+
+    fn attempts(&self) -> Result<u32, String> {
+        let value = self.int("max-download-attempts", 0);
+        match u32::try_from(value) {
+            Ok(0) if self.0.contains_key("max-download-attempts") => {
+                Err(format!("invalid max download attempts: {value}"))
+            }
+            Ok(0) => Ok(5),
+            Ok(attempts) => Ok(attempts),
+            Err(_) => Err(format!("invalid max download attempts: {value}")),
+        }
+    }
+
+    fn registries_are_plain(&self) -> bool {
+        let keys = ["proxies", "max-concurrent-downloads", "max-download-attempts"];
+        !keys.iter().any(|key| self.0.contains_key(key))
+    }
+
+    /// What was set, else the environment's.
+    fn proxy(&self, key: &str, variable: &str) -> String {
+        let names = [variable.to_owned(), variable.to_ascii_lowercase()];
+        let found =
+            names.iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+        let set = self.object("proxies").find(|(name, _)| *name == key);
+        let set = set.and_then(|(_, value)| value.as_str()).filter(|value| !value.is_empty());
+        set.map(str::to_owned).or(found).unwrap_or_default()
     }
 
     fn mtu(&self) -> Result<Option<u32>, String> {

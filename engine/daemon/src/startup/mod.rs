@@ -15,7 +15,7 @@ use std::sync::Arc;
 use containerd_api::services::leases::v1::CreateRequest;
 use containerd_api::task_types::Status;
 use containerd_rpc::{Client, RpcError};
-use images::{Images, ImagesConfig, Sizes};
+use images::{Images, ImagesConfig, Remote, Sizes};
 use metastore::{Format, Store};
 use network::{Config as NetworkConfig, Networks};
 use oci::Platform;
@@ -66,7 +66,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
     let listeners = serve::listen(&settings).await?;
     let containerd = containerd::connect(&settings).await?;
     // A stop is obeyed at any moment: what is half done then, the next start goes on with.
-    let engine = stop.run_until_cancelled(open(&settings, &containerd.client)).await;
+    let engine = stop.run_until_cancelled(open(&settings, &containerd.client, remote)).await;
     let result = match engine {
         Some(Ok(engine)) => {
             info!("ferryd {} is ready", env!("CARGO_PKG_VERSION"));
@@ -91,7 +91,11 @@ fn tell(state: &str) {
 }
 
 /// The engine, at one with what runs.
-async fn open(settings: &Arc<Settings>, client: &Client) -> Result<Arc<Engine>, StartupError> {
+async fn open(
+    settings: &Arc<Settings>,
+    client: &Client,
+    remote: Remote,
+) -> Result<Arc<Engine>, StartupError> {
     let client = client.clone();
     let facts = facts::collect(settings)?;
     let store = Store::open(&settings.data_root.join("ferryd.redb"), FORMAT)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use images::Remote;
-use registry_client::{Client, Config, Hosts, Insecure, Mirror, Proxies};
+use registry_client::{Client, Config, Hosts, Insecure, Mirror, Proxies, Retry};
 use tokio::sync::Semaphore;
 
 use crate::config::Settings;
@@ -23,14 +23,17 @@ pub(super) fn remote(settings: &Settings) -> Result<Remote, String> {
         folders: FOLDERS.iter().map(PathBuf::from).collect(),
         default_scheme: None,
     };
-    let proxies = Proxies::from_environment().map_err(|e| e.to_string())?;
+    let Settings { http_proxy, https_proxy, no_proxy, .. } = settings;
+    let proxies = Proxies::new(http_proxy, https_proxy, no_proxy).map_err(|e| e.to_string())?;
+    let retry = Retry { attempts: settings.max_download_attempts, ..Retry::default() };
     let folder = settings.exec_root.join("registries");
-    let config = Config { hosts: hosts.clone(), proxies, ..Config::default() };
+    let config = Config { hosts: hosts.clone(), proxies, retry, ..Config::default() };
     Ok(Remote {
         client: Client::new(config),
         hosts,
+        by_store: settings.registries_are_plain,
         folder,
-        downloads: Arc::new(Semaphore::new(3)),
-        uploads: Arc::new(Semaphore::new(5)),
+        downloads: Arc::new(Semaphore::new(settings.max_concurrent_downloads)),
+        uploads: Arc::new(Semaphore::new(settings.max_concurrent_uploads)),
     })
 }

@@ -32,6 +32,9 @@ pub struct Remote {
     pub client: registry_client::Client,
     /// Where the client finds registries, for others who are to go the same way.
     pub hosts: registry_client::Hosts,
+    /// Whether a store that pulls by itself can do so as this client would: it knows hosts, and no
+    /// proxies or limits.
+    pub by_store: bool,
     /// A folder of this process's, for what those others read.
     pub folder: std::path::PathBuf,
     /// Blobs that are fetched at once.

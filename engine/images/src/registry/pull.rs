@@ -224,7 +224,7 @@ impl Pull<'_> {
         if diff_ids.len() != chosen.parsed.layers.len() {
             return Err(failed(500, "layers from manifest don't match image configuration"));
         }
-        if self.images.transfers().await? {
+        if self.remote.by_store && self.images.transfers().await? {
             self.transfer(client, chosen, diff_ids).await?;
         } else {
             self.layers(client, &chosen.parsed.layers, diff_ids).await?;

@@ -45,7 +45,7 @@ pub fn register(router: &mut Router, engine: &Arc<Engine>) {
 }
 
 /// Who uses which image.
-fn uses(engine: &Engine) -> Vec<ImageUse> {
+pub(super) fn uses(engine: &Engine) -> Vec<ImageUse> {
     let of = |container: Arc<crate::lifecycle::Container>| {
         let row = container.row();
         let running = matches!(row.state.phase, Phase::Running | Phase::Paused | Phase::Restarting);
@@ -83,7 +83,7 @@ async fn history(engine: Arc<Engine>, request: Request) -> Reply {
 }
 
 async fn tag(engine: Arc<Engine>, request: Request) -> Reply {
-    let name = reference(request.query.get("repo"), request.query.get("tag"))?;
+    let name = create::new_name(request.query.get("repo"), request.query.get("tag"))?;
     // dockerd has nothing to say about a name that is none.
     let Some(name) = name else { return Ok(Response::status(http::StatusCode::OK)) };
     let image = engine.images.tag(request.name(), &name).await?;
