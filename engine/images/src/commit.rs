@@ -1,6 +1,6 @@
 //! `commit`: what a container changed becomes a layer on its image.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use containerd_api::services::diff::v1::DiffRequest;
 use containerd_api::services::snapshots::v1::{
@@ -76,13 +76,12 @@ impl Images {
         let reference = request.reference.clone();
         describe(&mut config, request, is_empty);
         let manifest = self.documents(client, &config, layers, chain).await?;
-        match &reference {
-            Some(reference) => self.name(reference, &manifest.1).await?,
-            None => {
-                let name = format!("{DANGLING}{}", manifest.1.digest);
-                self.write_name(&name, &manifest.1).await?;
-                self.refresh().await?;
-            }
+        if let Some(reference) = &reference {
+            self.name(reference, &manifest.1).await?;
+        } else {
+            let name = format!("{DANGLING}{}", manifest.1.digest);
+            self.write_name(&name, &manifest.1).await?;
+            self.refresh().await?;
         }
         Ok(manifest.0)
     }
@@ -143,8 +142,8 @@ impl Images {
             config,
             layers,
             subject: None,
-            annotations: Default::default(),
-            other: Default::default(),
+            annotations: BTreeMap::default(),
+            other: serde_json::Map::default(),
         };
         let bytes =
             serde_json::to_vec(&manifest).map_err(|e| ImageError::content("manifest", e))?;

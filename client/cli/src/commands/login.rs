@@ -30,11 +30,11 @@ fn given_password(s: &Session) -> Result<String> {
         }
     }
     if m.given("password") {
-        s.tell("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
         if m.on("password-stdin") {
             let text = "conflicting options: cannot specify both --password and --password-stdin";
             return Err(CliError::new(text));
         }
+        s.tell("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
         return Ok(m.text("password").to_owned());
     }
     if !m.on("password-stdin") {

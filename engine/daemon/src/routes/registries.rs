@@ -48,7 +48,10 @@ async fn login(engine: Arc<Engine>, request: Request) -> Reply {
         return Err(ApiError::internal("EOF"));
     }
     // Unlike other bodies, this one's errors are the engine's own for dockerd.
-    let auth: AuthConfig = decode(&body).map_err(|e| ApiError::internal(e.to_string()))?;
+    let auth: AuthConfig = decode(&body).map_err(|e| {
+        let text = e.to_string();
+        ApiError::internal(text.strip_prefix("invalid JSON: ").unwrap_or(&text))
+    })?;
     let client = engine.remote.load().client.clone();
     let done = client.login(&auth.serveraddress, &of_config(&auth)).await;
     let done = done.map_err(|e| e.told(Asked::Login))?;

@@ -38,7 +38,11 @@ async fn commit(engine: Arc<Engine>, request: Request) -> Reply {
     };
     let query = &info.query;
     let name = new_name(query.get("repo"), query.get("tag"))?;
-    let container = engine.find(query.get("container"))?;
+    let wanted = query.get("container");
+    if wanted.is_empty() {
+        return Err(ApiError::bad_request("invalid name or ID supplied: \"\""));
+    }
+    let container = engine.find(wanted)?;
     let changes: Vec<String> = query.all("changes").map(str::to_owned).collect();
     let spec = container.spec().map_err(ApiError::internal)?;
     let mut config = of_image(given.as_ref().unwrap_or(&spec.config))?;
