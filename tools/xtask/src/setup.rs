@@ -12,6 +12,8 @@ use crate::run::{check, command, output, which};
 const PACKAGES: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
     ("curl", "curl"),
+    ("dbus-daemon", "dbus-daemon"),
+    ("dbus-send", "dbus-bin"),
     ("debootstrap", "debootstrap"),
     ("gcc", "gcc"),
     ("ip", "iproute2"),
