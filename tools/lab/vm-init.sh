@@ -51,7 +51,6 @@ mount -t devpts -o mode=620,ptmxmode=666,gid=5 devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mount -t mqueue mqueue /dev/mqueue
 mount -t tmpfs -o mode=755 tmpfs /run
-mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t securityfs securityfs /sys/kernel/security
 mount -t bpf bpf /sys/fs/bpf
 ln -sfn /proc/self/fd /dev/fd
@@ -76,6 +75,7 @@ v1 | hybrid)
   fi
   ;;
 esac
+chmod 1777 /tmp
 ip link set lo up
 hostname vm
 sh /job/init job

@@ -9,9 +9,9 @@ set -euo pipefail
 
 top=${FERRY_VM:-${FERRY_PEERS_ROOT:-/opt/ferry-peers}/vm}
 suite=bookworm
-stamp=$top/ready-1
+stamp=$top/ready-2
 packages=(systemd systemd-sysv dbus dbus-user-session libpam-systemd bash dash coreutils util-linux mount login passwd
-  grep sed mawk findutils tar gzip hostname procps kmod iproute2 iputils-ping iptables nftables ipvsadm socat curl
+  grep sed mawk diffutils findutils tar gzip hostname procps kmod iproute2 iputils-ping iptables nftables ipvsadm socat curl
   netbase ca-certificates apparmor busybox-static uidmap strace criu)
 
 die() { echo "vm.sh: $*" >&2; exit 1; }

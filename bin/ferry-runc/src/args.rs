@@ -357,7 +357,7 @@ impl Parsed {
 }
 
 /// Go's spellings of a truth value.
-fn truth(text: &str) -> Option<&'static str> {
+pub(crate) fn truth(text: &str) -> Option<&'static str> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some("true"),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some("false"),

@@ -84,7 +84,7 @@ fn flags(global: &Global, parsed: &Parsed) -> Result<Flags, Failure> {
         no_new_keyring: parsed.is_on("no-new-keyring"),
         preserve_fds: preserved(parsed)?,
         listen_fds: listen_fds(),
-        rootless: global.rootless,
+        rootless: global.is_rootless(),
     })
 }
 
@@ -100,6 +100,7 @@ fn request(global: &Global, parsed: &Parsed) -> Result<Create, Failure> {
         detach: parsed.is_on("detach"),
         keep: parsed.is_on("keep"),
         no_subreaper: parsed.is_on("no-subreaper"),
+        systemd_cgroup: global.systemd_cgroup,
         flags: flags(global, parsed)?,
     })
 }

@@ -22,8 +22,10 @@ static ARENA: sys::arena::Arena = sys::arena::Arena::new();
 pub(crate) struct Global {
     /// Folder of all containers' state.
     pub(crate) root: PathBuf,
-    /// Lacking rights on cgroups is no error.
-    pub(crate) rootless: bool,
+    /// Whether a lack of rights on cgroups is no error; unsaid, it depends on who we are.
+    pub(crate) rootless: Option<bool>,
+    /// The cgroup is a unit of systemd.
+    pub(crate) systemd_cgroup: bool,
     /// The log.
     pub(crate) log: log::Log,
 }
@@ -113,28 +115,38 @@ fn run(global: &Global, command: &Command, words: &[String]) -> i32 {
     }
 }
 
+impl Global {
+    /// Whether to go ahead with few rights: said, or else for everybody but the host's root.
+    pub(crate) fn is_rootless(&self) -> bool {
+        let whole = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
+        self.rootless.unwrap_or_else(|| {
+            !rustix::process::geteuid().is_root()
+                || std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !whole(map))
+        })
+    }
+}
+
 fn global(parsed: &Parsed) -> Result<Global, String> {
     let own = || match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(dir) if !rustix::process::geteuid().is_root() => PathBuf::from(dir).join("ferry-runc"),
         _ => PathBuf::from("/run/ferry-runc"),
     };
     let rootless = match parsed.value("rootless").unwrap_or("auto") {
-        "auto" => !rustix::process::geteuid().is_root(),
-        "true" | "1" => true,
-        "false" | "0" => false,
-        other => return Err(format!("strconv.ParseBool: parsing {other:?}: invalid syntax")),
+        "" | "auto" => None,
+        text => match args::truth(text) {
+            Some(word) => Some(word == "true"),
+            None => return Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
+        },
     };
     let json = match parsed.value("log-format").unwrap_or("text") {
         "text" => false,
         "json" => true,
         other => return Err(format!("invalid log-format: {other}")),
     };
-    if parsed.is_on("systemd-cgroup") {
-        return Err("--systemd-cgroup is not supported: the cgroup driver is cgroupfs".into());
-    }
     Ok(Global {
         root: parsed.value("root").map_or_else(own, PathBuf::from),
         rootless,
+        systemd_cgroup: parsed.is_on("systemd-cgroup"),
         log: log::Log { path: parsed.value("log").map(str::to_owned), json },
     })
 }

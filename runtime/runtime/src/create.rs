@@ -2,9 +2,9 @@
 
 use crate::caps::Sets;
 use crate::console;
-use crate::dev;
 use crate::error::{At, Error, Result};
 use crate::foreground;
+use crate::group::{self, Place};
 use crate::hooks;
 use crate::idmap;
 use crate::init::{Flags, Init};
@@ -18,7 +18,6 @@ use crate::process;
 use crate::record::{self, Home, Record};
 use crate::spaces::{new_clocks, own_namespace};
 use crate::sync::{self, Channel, Message};
-use cgroup::{Cgroup, Host};
 use oci::runtime::{ContainerProcessState, State, Status};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -47,6 +46,8 @@ pub struct Create {
     pub keep: bool,
     /// Don't adopt orphans (`run` alone).
     pub no_subreaper: bool,
+    /// The cgroup is a unit of systemd.
+    pub systemd_cgroup: bool,
     /// Further choices.
     pub flags: Flags,
 }
@@ -181,24 +182,21 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     let home_path = home.path.clone();
     undo.push(move || drop(std::fs::remove_dir_all(home_path)));
 
-    let group = match Host::detect() {
-        Ok(host) => host.cgroup(&launch.linux.cgroups_path, &request.id),
-        Err(_) if rootless => Cgroup::default(),
-        Err(error) => return Err(error.into()),
-    };
-    let mut record = new_record(request, &launch, &group);
+    let mut place = Place::find(&launch, request)?;
+    let mut record = new_record(request, &launch, &place);
     home.begin(&record)?;
     notify::prepare(&home, &mut launch)?;
-    let for_undo = group.clone();
-    undo.push(move || drop(for_undo.remove()));
-    let group = make_cgroup(&launch, group, rootless)?;
-    record.cgroup_paths.clone_from(&group);
+    let (unit, for_undo) = (place.unit.clone(), place.group.clone());
+    undo.push(move || drop(group::remove(unit.as_ref(), &for_undo)));
+    place.make()?;
+    place.give_away(&launch)?;
+    record.cgroup_paths.clone_from(&place.group);
 
     let (ours, theirs) = sync::pair()?;
     let fifo = if running { None } else { Some(make_fifo(&home)?) };
     let (pid, pidfd) = {
-        let init = prepare(&launch, &group, console, fifo, caps, request)?;
-        launch_child(init, &theirs, &launch, &group, rootless)?
+        let init = prepare(&launch, &place, console, fifo, caps, request)?;
+        launch_child(init, &theirs, &launch, &place, rootless)?
     };
     drop(theirs);
     undo.push(move || {
@@ -211,7 +209,7 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     // Beside the child's mounting: nothing before `exec` reads it.
     home.keep_config(&launch.text)?;
     adjust_oom(&launch, pid, rootless)?;
-    attend(&ours, &launch, &record, pid)?;
+    attend(&ours, &launch, &record, &mut place)?;
     if let Some(path) = &request.pid_file {
         write_pid(path, pid)?;
         let path = path.clone();
@@ -250,7 +248,7 @@ fn terminal_socket(
     }
 }
 
-fn new_record(request: &Create, launch: &Launch, group: &Cgroup) -> Record {
+fn new_record(request: &Create, launch: &Launch, place: &Place) -> Record {
     let hooks = launch.spec.hooks.clone().unwrap_or_default();
     Record {
         oci_version: launch.spec.oci_version.clone(),
@@ -258,7 +256,8 @@ fn new_record(request: &Create, launch: &Launch, group: &Cgroup) -> Record {
         created: record::now(),
         bundle: launch.bundle.clone(),
         rootfs: launch.rootfs.clone(),
-        cgroup_paths: group.clone(),
+        cgroup_paths: place.group.clone(),
+        systemd: place.unit.clone(),
         annotations: launch.spec.annotations.clone(),
         poststart: hooks.poststart,
         poststop: hooks.poststop,
@@ -266,27 +265,6 @@ fn new_record(request: &Create, launch: &Launch, group: &Cgroup) -> Record {
         shared_pids: launch.new & flag::PID == 0,
         ..Record::default()
     }
-}
-
-fn make_cgroup(launch: &Launch, group: Cgroup, rootless: bool) -> Result<Cgroup> {
-    let tolerate = |result: Result<(), cgroup::Error>| match result {
-        Err(error) if rootless && error.is_denied() => Ok(()),
-        other => other,
-    };
-    let group = if rootless {
-        group.create_where_allowed()?
-    } else {
-        group.create()?;
-        group
-    };
-    if group == Cgroup::default() {
-        return Ok(group);
-    }
-    let mut resources = launch.linux.resources.clone().unwrap_or_default();
-    let devices = launch.linux.resources.is_some();
-    resources.devices.extend(dev::default_rules());
-    tolerate(group.apply(&resources, devices))?;
-    Ok(group)
 }
 
 fn make_fifo(home: &Home) -> Result<OwnedFd> {
@@ -306,7 +284,7 @@ fn make_fifo(home: &Home) -> Result<OwnedFd> {
 
 fn prepare<'a>(
     launch: &'a Launch,
-    group: &'a Cgroup,
+    place: &'a Place,
     console: Option<OwnedFd>,
     fifo: Option<OwnedFd>,
     caps: Option<Sets>,
@@ -346,7 +324,8 @@ fn prepare<'a>(
         None
     };
     let flags = request.flags;
-    Ok(Init { launch, sources, group, proc_root, join, console, fifo, caps, flags, state })
+    let (group, in_unit) = (&place.group, place.unit.is_some());
+    Ok(Init { launch, sources, group, in_unit, proc_root, join, console, fifo, caps, flags, state })
 }
 
 /// Clones. What a child can't do itself (entering a pid namespace, or others once it has lost its
@@ -355,7 +334,7 @@ fn launch_child(
     mut init: Init<'_>,
     theirs: &Channel,
     launch: &Launch,
-    group: &Cgroup,
+    place: &Place,
     rootless: bool,
 ) -> Result<(i32, OwnedFd)> {
     let early = |bit: u64| {
@@ -379,11 +358,9 @@ fn launch_child(
         home.push((flag::TIME, own_namespace(flag::TIME)?));
         new_clocks(launch)?;
     }
-    let folder = match group.open_v2() {
-        Err(_) if rootless => None,
-        other => other?,
-    };
-    if !group.is_unified() {
+    let in_unit = place.unit.is_some();
+    let folder = if in_unit { None } else { group::open_v2(&place.group, rootless)? };
+    if in_unit || !place.group.is_unified() {
         namespaces &= !flag::CGROUP;
     }
     if launch.new & flag::USER != 0 {
@@ -393,7 +370,7 @@ fn launch_child(
     let one = SingleThreaded::check().at(|| "clone".into())?;
     let forked = sys::clone::clone3(namespaces, folder.as_ref().map(AsFd::as_fd), &one);
     let forked = match forked {
-        Err(e) if folder.is_some() && rootless && e.raw_os_error() == Some(13) => {
+        Err(e) if folder.is_some() && place.may_be_outside() && e.raw_os_error() == Some(13) => {
             sys::clone::clone3(namespaces, None, &one)
         }
         other => other,
@@ -423,10 +400,16 @@ fn adjust_oom(launch: &Launch, pid: i32, rootless: bool) -> Result<()> {
 }
 
 /// Answers the child until it is ready.
-fn attend(channel: &Channel, launch: &Launch, record: &Record, pid: i32) -> Result<()> {
+fn attend(channel: &Channel, launch: &Launch, record: &Record, place: &mut Place) -> Result<()> {
+    let pid = record.pid;
     loop {
         match channel.hear()? {
             Message::Ready => return Ok(()),
+            Message::Grouped => {
+                place.adopt(pid)?;
+                place.give_away(launch)?;
+                channel.say(&Message::Grouped)?;
+            }
             Message::Mapped => {
                 idmap::write_maps(pid, &launch.linux.uid_mappings, &launch.linux.gid_mappings)?;
                 channel.say(&Message::Mapped)?;

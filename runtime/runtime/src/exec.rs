@@ -208,6 +208,8 @@ struct Child<'a> {
     caps: Option<Sets>,
     group: Cgroup,
     frozen_allowed: bool,
+    /// Whether the service manager puts us into the cgroup, since only it may.
+    attached: bool,
     init: OwnedFd,
     init_pid: i32,
     namespaces: u64,
@@ -248,6 +250,7 @@ fn launch(
         caps,
         group,
         frozen_allowed: request.ignore_paused,
+        attached: record.systemd.as_ref().is_some_and(|unit| unit.user),
         init,
         init_pid: record.pid,
         namespaces,
@@ -256,6 +259,7 @@ fn launch(
         flags: request.flags,
         in_user_namespace: namespaces & flag::USER != 0,
     };
+    let inside = child.group.v2().map(Path::to_owned).unwrap_or_default();
     let (ours, theirs) = sync::pair()?;
     let (pid, pidfd) = fork(child, &theirs)?;
     drop(theirs);
@@ -265,7 +269,7 @@ fn launch(
         error
     };
     adjust(process, pid, request.flags.rootless).map_err(end)?;
-    attend(&ours, &linux.seccomp.unwrap_or_default(), record, pid).map_err(end)?;
+    attend(&ours, &linux.seccomp.unwrap_or_default(), record, (pid, &inside)).map_err(end)?;
     Ok((pid, pidfd))
 }
 
@@ -309,9 +313,10 @@ fn fork(child: Child<'_>, channel: &Channel) -> Result<(i32, OwnedFd)> {
         sys::ns::setns(child.init.as_fd(), flag::PID).at(|| "setns pid".into())?;
     }
     let one = SingleThreaded::check().at(|| "clone".into())?;
-    let folder = match child.group.open_v2() {
-        Err(error) if child.flags.rootless && error.is_denied() => None,
-        other => other?,
+    let folder = if child.attached {
+        None
+    } else {
+        crate::group::open_v2(&child.group, child.flags.rootless)?
     };
     let mut forked = sys::clone::clone3(0, folder.as_ref().map(AsFd::as_fd), &one);
     if forked.as_ref().is_err_and(|e| e.raw_os_error() == Some(16)) {
@@ -343,11 +348,15 @@ fn attend(
     channel: &Channel,
     seccomp: &oci::runtime::Seccomp,
     record: &Record,
-    pid: i32,
+    (pid, inside): (i32, &Path),
 ) -> Result<()> {
     loop {
         match channel.hear()? {
             Message::Closed => return Ok(()),
+            Message::Grouped => {
+                crate::group::attach(record, inside, pid)?;
+                channel.say(&Message::Grouped)?;
+            }
             Message::Failed(text) => {
                 // runc says "during container init" of the first process only.
                 let text = text.replace("error during container init: ", "");
@@ -401,6 +410,9 @@ impl Child<'_> {
             return Err(Error::Refused(
                 "cannot exec in a paused container (use --ignore-paused to override)".into(),
             ));
+        }
+        if self.attached {
+            channel.ask(&Message::Grouped)?;
         }
         match self.group.join_v1() {
             Err(error) if self.flags.rootless && error.is_denied() => {}

@@ -6,6 +6,8 @@
 //! state.json "creating", cgroup, limits
 //! bind sources, console socket, FIFO opened
 //! clone3 ───────────────────────────────────▶ dies with its parent from here to Ready
+//!        ◀──────────────────────── Grouped ── with the systemd driver alone: born outside
+//! unit, cgroup, limits ────────── Grouped ──▶ is inside
 //!        ◀───────────────────────── Mapped ── waits, if it has a user namespace
 //! writes the maps ─────────────── Mapped ───▶ becomes root in it
 //! state.json with the pid                     joins namespaces by path, then the v1 cgroups
@@ -48,6 +50,8 @@ pub(crate) struct Init<'a> {
     pub(crate) launch: &'a Launch,
     pub(crate) sources: Option<Sources>,
     pub(crate) group: &'a Cgroup,
+    /// Whether the parent puts us into the cgroup, by way of a unit.
+    pub(crate) in_unit: bool,
     /// Opened when there is something to write to it.
     pub(crate) proc_root: Option<ProcRoot>,
     pub(crate) join: Vec<(u64, OwnedFd, String)>,
@@ -122,6 +126,9 @@ impl Init<'_> {
     /// Namespaces, cgroups, ids.
     fn enter(&self, channel: &Channel) -> Result<()> {
         let new = self.launch.new;
+        if self.in_unit {
+            channel.ask(&Message::Grouped)?;
+        }
         match self.group.join_v1() {
             Err(error) if self.flags.rootless && error.is_denied() => {}
             other => other?,
@@ -141,7 +148,7 @@ impl Init<'_> {
             sys::ns::unshare(flag::IPC).at(|| "unshare ipc namespace".into())?;
         }
         // Only now, so that its root is the container's cgroup; on v2 the clone did both.
-        if new & flag::CGROUP != 0 && !self.group.is_unified() {
+        if new & flag::CGROUP != 0 && (self.in_unit || !self.group.is_unified()) {
             sys::ns::unshare(flag::CGROUP).at(|| "unshare cgroup namespace".into())?;
         }
         Ok(())

@@ -12,6 +12,7 @@ mod error;
 mod exec;
 mod features;
 mod foreground;
+mod group;
 mod hooks;
 mod idmap;
 mod init;

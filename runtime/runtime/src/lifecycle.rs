@@ -1,6 +1,7 @@
 //! start, kill, pause, resume, delete: what is done to a container that exists.
 
 use crate::error::{At, Error, Result};
+use crate::group;
 use crate::hooks;
 use crate::notify::Notify;
 use crate::record::{self, Home, Record};
@@ -198,12 +199,13 @@ pub(crate) fn destroy_now(home: &Home, record: &Record) -> Result<()> {
         // In `run` the process is our own child; elsewhere this finds nothing.
         let _ = sys::clone::wait(record.pid, false);
     }
-    match group.remove() {
-        Err(error) if record.rootless && error.is_denied() => {}
+    let unit = record.systemd.as_ref();
+    match group::remove(unit, group) {
+        Err(Error::Cgroup(error)) if record.rootless && error.is_denied() => {}
         // Something stayed that was neither the first process nor in its pid namespace.
         Err(_) if !group.pids_anywhere().is_empty() => {
             signal_all(record, 9);
-            group.remove()?;
+            group::remove(unit, group)?;
         }
         other => other?,
     }

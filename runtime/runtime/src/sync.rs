@@ -15,6 +15,8 @@ const LIMIT: usize = 8 * 1024;
 pub(crate) enum Message {
     /// Child: it failed, and this is why.
     Failed(String),
+    /// Child: it waits for the unit around it. Parent: it is in its cgroup.
+    Grouped,
     /// Child: it waits for its ids to be mapped. Parent: they are.
     Mapped,
     /// Child: everything is mounted, the hooks may run. Parent: they have.
@@ -68,6 +70,7 @@ impl Channel {
                 text = all;
                 &text
             }
+            Message::Grouped => b"G",
             Message::Mapped => b"M",
             Message::Hooks => b"H",
             Message::Listener(Some(fd)) => {
@@ -95,6 +98,7 @@ impl Channel {
         Ok(match buffer[..got].first() {
             None => Message::Closed,
             Some(b'E') => Message::Failed(String::from_utf8_lossy(&buffer[1..got]).into_owned()),
+            Some(b'G') => Message::Grouped,
             Some(b'M') => Message::Mapped,
             Some(b'H') => Message::Hooks,
             Some(b'N') => Message::Listener(fd),

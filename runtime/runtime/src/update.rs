@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::record::Home;
+use cgroup::systemd::{self, Manager};
 use oci::runtime::{Resources, Status};
 use std::path::Path;
 
@@ -22,5 +23,9 @@ pub fn update(root: &Path, id: &str, update: &Update) -> Result<()> {
     if home.status(&record) == Status::Stopped {
         return Err(Error::Refused("container not running".into()));
     }
-    record.cgroup_paths.apply(&update.resources, false).map_err(Error::Cgroup)
+    let group = &record.cgroup_paths;
+    let Some(unit) = &record.systemd else { return Ok(group.apply(&update.resources)?) };
+    let resources = systemd::as_systemd_rounds(&update.resources);
+    Manager::connect(unit.user).and_then(|mut manager| manager.set(unit, group, &resources))?;
+    Ok(group.apply(&resources)?)
 }

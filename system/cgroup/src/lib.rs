@@ -1,4 +1,4 @@
-//! cgroups of one container: v1, hybrid and v2, through the file system.
+//! cgroups of one container: v1, hybrid and v2, through the file system; and as a unit of systemd.
 //!
 //! What must not be here: OCI documents other than `Resources`, namespaces, mounts inside a
 //! container, and any decision about where a container's cgroup *should* be beyond resolving the
@@ -9,6 +9,7 @@ mod file;
 mod host;
 mod oom;
 mod stats;
+pub mod systemd;
 mod tree;
 mod v1;
 mod v2;
@@ -69,6 +70,9 @@ pub enum Error {
     /// A device rule that cgroup v1 can't hold.
     #[error(transparent)]
     Device(#[from] UnsupportedRule),
+    /// The service manager refused, or can't be reached.
+    #[error("{0}")]
+    Systemd(String),
     /// The freezer did not reach the state asked for in time.
     #[error("unable to freeze")]
     FreezeTimeout,

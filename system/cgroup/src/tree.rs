@@ -1,7 +1,7 @@
 //! A container's folders in the hierarchies: made, joined, counted, frozen, emptied, removed.
 
 use crate::{Error, Stats, file, stats, v1, v2};
-use oci::runtime::Resources;
+use oci::runtime::{DeviceRule, Resources};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -71,31 +71,64 @@ impl Cgroup {
         Ok(())
     }
 
-    /// The same where the caller may, for one without rights: what it got.
+    /// The same where the caller may, for one without rights: what it got. A `named` place is to be
+    /// had whole.
     ///
     /// # Errors
-    /// When a folder can't be made for another reason.
-    pub fn create_where_allowed(&self) -> Result<Self, Error> {
+    /// When a folder can't be made, for another reason unless named.
+    pub fn create_where_allowed(&self, named: bool) -> Result<Self, Error> {
         let mut got = Self::default();
         for (name, path) in &self.paths {
             let one = Self { paths: BTreeMap::from([(name.clone(), path.clone())]) };
             match one.create() {
                 Ok(()) => drop(got.paths.insert(name.clone(), path.clone())),
-                Err(error) if error.is_denied() => {}
+                Err(error) if error.is_denied() && !named => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(got)
     }
 
-    /// Sets limits; `devices` says whether the device rules are among them (an update leaves them).
+    /// Gives the v2 folder to a user, with the files that the kernel lists for it.
+    ///
+    /// # Errors
+    /// As chown(2).
+    pub fn give_to(&self, uid: u32) -> Result<(), Error> {
+        let Some(folder) = self.v2().filter(|_| self.is_unified()) else { return Ok(()) };
+        let usual = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned();
+        let list = file::read(Path::new("/sys/kernel/cgroup"), "delegate").unwrap_or(usual);
+        let uid = Some(rustix::fs::Uid::from_raw(uid));
+        rustix::fs::chown(folder, uid, None).map_err(io_error("chown", folder))?;
+        for name in list.lines() {
+            let path = folder.join(name);
+            match rustix::fs::chown(&path, uid, None) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(io_error("chown", &path)(errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets limits, all but the device rules.
     ///
     /// # Errors
     /// When the kernel refuses one.
-    pub fn apply(&self, resources: &Resources, devices: bool) -> Result<(), Error> {
+    pub fn apply(&self, resources: &Resources) -> Result<(), Error> {
         match self.v2() {
-            Some(path) if self.is_unified() => v2::apply(path, resources, devices),
-            v2 => v1::apply(self, v2, resources, devices),
+            Some(path) if self.is_unified() => v2::apply(path, resources),
+            v2 => v1::apply(self, v2, resources),
+        }
+    }
+
+    /// Sets the device rules.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or v1 can't express them.
+    pub fn apply_devices(&self, rules: &[DeviceRule]) -> Result<(), Error> {
+        match (self.v2(), self.controller("devices")) {
+            (Some(path), _) if self.is_unified() => v2::apply_devices(path, rules),
+            (v2, Some(folder)) => v1::apply_devices(folder, v2, rules),
+            (_, None) => Ok(()),
         }
     }
 
