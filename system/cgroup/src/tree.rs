@@ -89,6 +89,21 @@ impl Cgroup {
         Ok(got)
     }
 
+    /// The quota and period in force, for a change that names only one of them: v2 and systemd take
+    /// both at once.
+    pub fn cpu_quota(&self) -> (Option<i64>, Option<u64>) {
+        if let Some(folder) = self.v2().filter(|_| self.is_unified()) {
+            let text = file::read(folder, "cpu.max").unwrap_or_default();
+            let mut words = text.split_whitespace();
+            let quota = words.next().map(|quota| quota.parse().unwrap_or(-1));
+            return (quota, words.next().and_then(|period| period.parse().ok()));
+        }
+        let Some(folder) = self.controller("cpu") else { return (None, None) };
+        let quota = file::read(folder, "cpu.cfs_quota_us").ok();
+        let quota = quota.and_then(|text| text.trim().parse().ok());
+        (quota, file::number(folder, "cpu.cfs_period_us"))
+    }
+
     /// Gives the v2 folder to a user, with the files that the kernel lists for it.
     ///
     /// # Errors
