@@ -325,6 +325,8 @@ pub(crate) const COMMANDS: &[Command] = &[
                 Value,
                 "Maximum number of pids allowed in the container (default: 0)",
             ),
+            flag(&["l3-cache-schema"], Value, "The string of Intel RDT/CAT L3 cache schema"),
+            flag(&["mem-bw-schema"], Value, "The string of Intel RDT/MBA memory bandwidth schema"),
         ],
         arity: (1, 1),
         mixed: true,

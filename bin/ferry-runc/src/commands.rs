@@ -310,7 +310,9 @@ fn update(root: &Path, id: &str, parsed: &Parsed) -> Result<(), Failure> {
         Some(path) => read_json(Path::new(path))?,
         None => from_flags(parsed)?,
     };
-    runtime::update(root, id, &Update { resources })?;
+    let schema = |name: &str| parsed.value(name).filter(|v| !v.is_empty()).map(str::to_owned);
+    let (l3_cache_schema, mem_bw_schema) = (schema("l3-cache-schema"), schema("mem-bw-schema"));
+    runtime::update(root, id, &Update { resources, l3_cache_schema, mem_bw_schema })?;
     Ok(())
 }
 

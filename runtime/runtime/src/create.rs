@@ -4,7 +4,7 @@ use crate::caps::Sets;
 use crate::console;
 use crate::error::{At, Error, Result};
 use crate::foreground;
-use crate::group::{self, Place};
+use crate::group::{self, Place, Remains};
 use crate::hooks;
 use crate::idmap;
 use crate::init::{Flags, Init};
@@ -186,8 +186,8 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     let mut record = new_record(request, &launch, &place);
     home.begin(&record)?;
     notify::prepare(&home, &mut launch)?;
-    let (unit, for_undo) = (place.unit.clone(), place.group.clone());
-    undo.push(move || drop(group::remove(unit.as_ref(), &for_undo)));
+    let remains = Remains::of(&record);
+    undo.push(move || drop(remains.remove()));
     place.make()?;
     place.give_away(&launch)?;
     record.cgroup_paths.clone_from(&place.group);
@@ -209,6 +209,7 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     // Beside the child's mounting: nothing before `exec` reads it.
     home.keep_config(&launch.text)?;
     adjust_oom(&launch, pid, rootless)?;
+    place.divide(launch.linux.intel_rdt.as_ref(), pid)?;
     attend(&ours, &launch, &record, &mut place)?;
     if let Some(path) = &request.pid_file {
         write_pid(path, pid)?;
@@ -258,6 +259,7 @@ fn new_record(request: &Create, launch: &Launch, place: &Place) -> Record {
         rootfs: launch.rootfs.clone(),
         cgroup_paths: place.group.clone(),
         systemd: place.unit.clone(),
+        rdt: place.rdt.clone(),
         annotations: launch.spec.annotations.clone(),
         poststart: hooks.poststart,
         poststop: hooks.poststop,

@@ -269,6 +269,10 @@ fn launch(
         error
     };
     adjust(process, pid, request.flags.rootless).map_err(end)?;
+    if let Some(rdt) = &record.rdt {
+        let failed = |why| Error::Refused(format!("error adding pid {pid} to Intel RDT: {why}"));
+        rdt.join(pid).map_err(failed).map_err(end)?;
+    }
     attend(&ours, &linux.seccomp.unwrap_or_default(), record, (pid, &inside)).map_err(end)?;
     Ok((pid, pidfd))
 }

@@ -34,8 +34,8 @@ pub fn features() -> Features {
         cgroup: Some(CgroupFeatures {
             v1: true,
             v2: true,
-            systemd: false,
-            systemd_user: false,
+            systemd: true,
+            systemd_user: true,
             rdma: true,
         }),
         seccomp: Some(SeccompFeatures {
@@ -66,7 +66,7 @@ pub fn features() -> Features {
         }),
         apparmor: Some(Enabled { enabled: true }),
         selinux: Some(Enabled { enabled: true }),
-        intel_rdt: Some(IntelRdtFeatures::default()),
+        intel_rdt: Some(IntelRdtFeatures { enabled: true, schemata: true, monitoring: true }),
         memory_policy: Some(MemoryPolicyFeatures {
             modes: strings(&numa::MODES),
             flags: numa::FLAGS.iter().map(|(name, _)| (*name).to_owned()).collect(),
@@ -87,6 +87,10 @@ pub fn features() -> Features {
         ]),
         mount_options: options::known(),
         linux: Some(linux),
+        potentially_unsafe_config_annotations: strings(&[
+            "org.criu.config",
+            "org.systemd.property.",
+        ]),
         ..Features::default()
     }
 }

@@ -10,8 +10,8 @@ use crate::error::{At, Error, Result};
 use crate::launch::Launch;
 use crate::record::Record;
 use cgroup::systemd::{self, Manager, Property, Unit};
-use cgroup::{Cgroup, Host};
-use oci::runtime::{DeviceRule, Resources};
+use cgroup::{Cgroup, Host, RdtGroup, Resctrl};
+use oci::runtime::{DeviceRule, IntelRdt, Resources};
 use std::path::Path;
 
 /// Where a container's cgroup is and what its limits are.
@@ -29,6 +29,8 @@ pub(crate) struct Place {
     rootless: bool,
     /// Whether the configuration names the place.
     named: bool,
+    /// The group in the resctrl file system.
+    pub rdt: Option<RdtGroup>,
 }
 
 impl Place {
@@ -48,7 +50,11 @@ impl Place {
             devices: None,
             rootless,
             named: !path.is_empty(),
+            rdt: None,
         };
+        if let (Some(rdt), Some(root)) = (&launch.linux.intel_rdt, Resctrl::find()) {
+            place.rdt = Some(root.plan(rdt, &request.id).map_err(rdt_error)?);
+        }
         let mut devices = std::mem::take(&mut place.resources.devices);
         devices.extend(dev::default_rules());
         place.devices = launch.linux.resources.as_ref().map(|_| devices);
@@ -149,6 +155,19 @@ impl Place {
         }
     }
 
+    /// Puts the first process into its resctrl group.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn divide(&self, rdt: Option<&IntelRdt>, pid: i32) -> Result<()> {
+        let (Some(group), Some(rdt)) = (&self.rdt, rdt) else { return Ok(()) };
+        group.create(pid).map_err(rdt_error)?;
+        group.set(rdt).map_err(|why| {
+            let what = "error setting Intel RDT config for procHooks process";
+            Error::Refused(format!("{what}: {why}"))
+        })
+    }
+
     /// Gives the cgroup to who is root inside, so that it can be divided there: only on v2, with a
     /// cgroup namespace and a writable mount of the cgroup in it.
     ///
@@ -174,11 +193,37 @@ impl Place {
     }
 }
 
-/// Removes a container's cgroup, its unit first.
-///
-/// # Errors
-/// When something of it stays.
-pub(crate) fn remove(unit: Option<&Unit>, group: &Cgroup) -> Result<()> {
+fn rdt_error(why: cgroup::Error) -> Error {
+    Error::Refused(format!("unable to apply Intel RDT configuration: {why}"))
+}
+
+/// What has to be removed with a container.
+#[derive(Debug, Clone)]
+pub(crate) struct Remains {
+    pub unit: Option<Unit>,
+    pub group: Cgroup,
+    pub rdt: Option<RdtGroup>,
+}
+
+impl Remains {
+    /// Of a container that exists.
+    pub(crate) fn of(record: &Record) -> Self {
+        let (unit, rdt) = (record.systemd.clone(), record.rdt.clone());
+        Self { unit, group: record.cgroup_paths.clone(), rdt }
+    }
+
+    /// Removes a container's cgroup, its unit first, and its resctrl group.
+    ///
+    /// # Errors
+    /// When something of it stays.
+    pub(crate) fn remove(&self) -> Result<()> {
+        let rdt = self.rdt.as_ref().map_or(Ok(()), RdtGroup::remove);
+        remove(self.unit.as_ref(), &self.group)?;
+        Ok(rdt?)
+    }
+}
+
+fn remove(unit: Option<&Unit>, group: &Cgroup) -> Result<()> {
     let stopped = unit.map(|unit| Manager::connect(unit.user).and_then(|mut m| m.stop(unit)));
     // What is left of the folders goes in any case; systemd keeps no record of those.
     group.remove()?;

@@ -330,16 +330,14 @@ fn check_names(spec: &Spec, linux: &Linux, all: u64) -> Result<()> {
         ));
     }
     check_devices(linux, all)?;
-    if linux.intel_rdt.is_some() && !exists("/sys/fs/resctrl/schemata") {
-        return Err(Error::Spec(
-            "intelRdt is specified in config, but Intel RDT is not enabled".into(),
-        ));
+    if let Some(rdt) = &linux.intel_rdt {
+        let root = cgroup::Resctrl::find().ok_or_else(|| {
+            Error::Spec("intelRdt is specified in config, but Intel RDT is not enabled".into())
+        })?;
+        root.check(rdt).map_err(|e| Error::Spec(e.to_string()))?;
     }
     if linux.personality.as_ref().is_some_and(|p| !p.flags.is_empty()) {
         return Err(Error::Spec("linux.personality.flags: no flag is defined".into()));
-    }
-    if let Some(rdt) = &linux.intel_rdt {
-        return Err(Error::Spec(format!("linux.intelRdt is not supported ({rdt:?})")));
     }
     linux.sysctl.keys().try_for_each(|key| check_sysctl(key, all, spec))
 }

@@ -1,7 +1,7 @@
 //! start, kill, pause, resume, delete: what is done to a container that exists.
 
 use crate::error::{At, Error, Result};
-use crate::group;
+use crate::group::Remains;
 use crate::hooks;
 use crate::notify::Notify;
 use crate::record::{self, Home, Record};
@@ -199,13 +199,13 @@ pub(crate) fn destroy_now(home: &Home, record: &Record) -> Result<()> {
         // In `run` the process is our own child; elsewhere this finds nothing.
         let _ = sys::clone::wait(record.pid, false);
     }
-    let unit = record.systemd.as_ref();
-    match group::remove(unit, group) {
+    let remains = Remains::of(record);
+    match remains.remove() {
         Err(Error::Cgroup(error)) if record.rootless && error.is_denied() => {}
         // Something stayed that was neither the first process nor in its pid namespace.
         Err(_) if !group.pids_anywhere().is_empty() => {
             signal_all(record, 9);
-            group::remove(unit, group)?;
+            remains.remove()?;
         }
         other => other?,
     }

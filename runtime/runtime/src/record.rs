@@ -40,6 +40,8 @@ pub struct Record {
     pub cgroup_paths: Cgroup,
     /// The unit of systemd that the cgroup belongs to.
     pub systemd: Option<cgroup::systemd::Unit>,
+    /// The group in the resctrl file system.
+    pub rdt: Option<cgroup::RdtGroup>,
     /// Annotations of the configuration.
     pub annotations: BTreeMap<String, String>,
     /// Hooks that `start` runs.

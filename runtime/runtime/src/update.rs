@@ -1,10 +1,10 @@
 //! Changing the limits of a running container.
 
 use crate::error::{Error, Result};
-use crate::record::Home;
-use cgroup::Cgroup;
+use crate::record::{Home, Record};
 use cgroup::systemd::{self, Manager};
-use oci::runtime::{Resources, Status};
+use cgroup::{Cgroup, Resctrl};
+use oci::runtime::{IntelRdt, Resources, Status};
 use std::path::Path;
 
 /// Limits to change.
@@ -12,6 +12,10 @@ use std::path::Path;
 pub struct Update {
     /// What is set; absent fields stay as they are.
     pub resources: Resources,
+    /// New share of the cache.
+    pub l3_cache_schema: Option<String>,
+    /// New share of memory bandwidth.
+    pub mem_bw_schema: Option<String>,
 }
 
 /// Applies new limits. Device rules are no part of an update.
@@ -24,12 +28,43 @@ pub fn update(root: &Path, id: &str, update: &Update) -> Result<()> {
     if home.status(&record) == Status::Stopped {
         return Err(Error::Refused("container not running".into()));
     }
+    let rdt = divide(&record, update)?;
     let group = &record.cgroup_paths;
     let resources = with_whole_quota(&update.resources, group);
-    let Some(unit) = &record.systemd else { return Ok(group.apply(&resources)?) };
-    let resources = systemd::as_systemd_rounds(&resources);
-    Manager::connect(unit.user).and_then(|mut manager| manager.set(unit, group, &resources))?;
-    Ok(group.apply(&resources)?)
+    if let Some(unit) = &record.systemd {
+        let resources = systemd::as_systemd_rounds(&resources);
+        Manager::connect(unit.user).and_then(|mut manager| manager.set(unit, group, &resources))?;
+        group.apply(&resources)?;
+    } else {
+        group.apply(&resources)?;
+    }
+    match (rdt, &record.rdt) {
+        (Some(rdt), Some(group)) => Ok(group.set(&rdt)?),
+        _ => Ok(()),
+    }
+}
+
+/// The new shares, when there are any and the container has a group for them.
+fn divide(record: &Record, update: &Update) -> Result<Option<IntelRdt>> {
+    let refused = |why: &str| Err(Error::Refused(why.into()));
+    if update.l3_cache_schema.is_none() && update.mem_bw_schema.is_none() {
+        return Ok(None);
+    }
+    let root = Resctrl::find();
+    if update.l3_cache_schema.is_some() && !root.as_ref().is_some_and(Resctrl::has_cache) {
+        return refused("Intel RDT/CAT: l3 cache schema is not enabled");
+    }
+    if update.mem_bw_schema.is_some() && !root.as_ref().is_some_and(Resctrl::has_bandwidth) {
+        return refused("Intel RDT/MBA: memory bandwidth schema is not enabled");
+    }
+    if record.rdt.is_none() {
+        return refused("updating a non-existent Intel RDT configuration is not supported");
+    }
+    Ok(Some(IntelRdt {
+        l3_cache_schema: update.l3_cache_schema.clone().unwrap_or_default(),
+        mem_bw_schema: update.mem_bw_schema.clone().unwrap_or_default(),
+        ..IntelRdt::default()
+    }))
 }
 
 /// Quota and period belong together: the one that is not named keeps its value.

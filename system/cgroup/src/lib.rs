@@ -1,4 +1,5 @@
 //! cgroups of one container: v1, hybrid and v2, through the file system; and as a unit of systemd.
+//! Its group in the resctrl file system beside them.
 //!
 //! What must not be here: OCI documents other than `Resources`, namespaces, mounts inside a
 //! container, and any decision about where a container's cgroup *should* be beyond resolving the
@@ -8,6 +9,7 @@ mod devices;
 mod file;
 mod host;
 mod oom;
+mod resctrl;
 mod stats;
 pub mod systemd;
 mod tree;
@@ -17,6 +19,7 @@ mod v2;
 pub use devices::{DeviceList, UnsupportedRule};
 pub use host::{Hierarchy, Host};
 pub use oom::OomWatch;
+pub use resctrl::{RdtGroup, RdtStats, Resctrl};
 pub use stats::Stats;
 pub use tree::Cgroup;
 

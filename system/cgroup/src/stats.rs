@@ -1,6 +1,6 @@
 //! Usage figures, in the shape that `events --stats` prints.
 
-use crate::{Cgroup, file};
+use crate::{Cgroup, RdtStats, file};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,8 +20,8 @@ pub struct Stats {
     pub blkio: BlkioStats,
     /// Huge pages by size.
     pub hugetlb: BTreeMap<String, HugetlbStats>,
-    /// Cache and memory bandwidth; always empty.
-    pub intel_rdt: BTreeMap<String, u64>,
+    /// Cache and memory bandwidth; empty without a group of it.
+    pub intel_rdt: RdtStats,
     /// Network interfaces; always null, as runc has it.
     pub network_interfaces: Option<Vec<u64>>,
 }
