@@ -1,7 +1,7 @@
 //! Each command: flags → a request to the runtime library → what is printed.
 
 use crate::args::Parsed;
-use crate::{Global, print, processes, template};
+use crate::{Global, checkpoint, print, processes, template};
 use oci::runtime::{BlockIo, Cpu, Memory, Pids, Process, Resources};
 use runtime::{Create, Error, Exec, Flags, Update};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ impl From<Error> for Failure {
     }
 }
 
-fn failure(message: impl Into<String>) -> Failure {
+pub(crate) fn failure(message: impl Into<String>) -> Failure {
     Failure { message: message.into(), code: 1 }
 }
 
@@ -35,6 +35,8 @@ pub(crate) fn run(global: &Global, name: &str, parsed: &Parsed) -> Result<i32, F
         "create" => return create(global, parsed),
         "run" => return run_container(global, parsed),
         "exec" => return exec(global, parsed),
+        "checkpoint" => checkpoint::save(global, parsed)?,
+        "restore" => return checkpoint::bring_back(global, parsed),
         "start" => runtime::start(root, id)?,
         "kill" => {
             let signal = parsed.rest.get(1).map_or("SIGTERM", String::as_str);
@@ -88,7 +90,7 @@ fn flags(global: &Global, parsed: &Parsed) -> Result<Flags, Failure> {
     })
 }
 
-fn request(global: &Global, parsed: &Parsed) -> Result<Create, Failure> {
+pub(crate) fn request(global: &Global, parsed: &Parsed) -> Result<Create, Failure> {
     let path = |name: &str| parsed.value(name).map(PathBuf::from);
     Ok(Create {
         root: global.root.clone(),

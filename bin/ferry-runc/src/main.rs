@@ -1,15 +1,18 @@
 //! The OCI runtime: argv → request → the runtime library → text and exit code.
 
 mod args;
+mod checkpoint;
 mod commands;
 mod help;
 mod log;
 mod processes;
+mod table;
 mod template;
 
-use args::{COMMANDS, Command, GLOBAL, Parsed};
+use args::{Command, Parsed};
 use std::io::Write as _;
 use std::path::PathBuf;
+use table::{COMMANDS, GLOBAL};
 
 /// Parsing and setting up a container makes thousands of small pieces and ends a moment later.
 /// Not in tests, which have threads: the arena has no lock.

@@ -63,7 +63,7 @@ struct Created {
 }
 
 /// Who gets the container's terminal.
-enum Terminal {
+pub(crate) enum Terminal {
     /// `create`: the console socket alone.
     BySocket,
     /// `run`: the console socket, or we ourselves over this one.
@@ -72,13 +72,15 @@ enum Terminal {
 
 /// Undoes what was done, newest first, unless committed.
 #[derive(Default)]
-struct Undo<'a>(Vec<Box<dyn FnOnce() + 'a>>);
+pub(crate) struct Undo<'a>(Vec<Box<dyn FnOnce() + 'a>>);
 
 impl<'a> Undo<'a> {
-    fn push(&mut self, step: impl FnOnce() + 'a) {
+    /// Adds a step that takes back what was just done.
+    pub(crate) fn push(&mut self, step: impl FnOnce() + 'a) {
         self.0.push(Box::new(step));
     }
-    fn commit(mut self) {
+    /// Nothing is taken back.
+    pub(crate) fn commit(mut self) {
         self.0.clear();
     }
 }
@@ -225,7 +227,7 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
 }
 
 /// runc's rules on who may have a terminal how.
-fn terminal_socket(
+pub(crate) fn terminal_socket(
     request: &Create,
     launch: &Launch,
     console: Terminal,
@@ -249,7 +251,7 @@ fn terminal_socket(
     }
 }
 
-fn new_record(request: &Create, launch: &Launch, place: &Place) -> Record {
+pub(crate) fn new_record(request: &Create, launch: &Launch, place: &Place) -> Record {
     let hooks = launch.spec.hooks.clone().unwrap_or_default();
     Record {
         oci_version: launch.spec.oci_version.clone(),

@@ -409,7 +409,7 @@ fn check_sysctl(key: &str, all: u64, spec: &Spec) -> Result<()> {
     Err(Error::Spec(format!("sysctl {key:?} is not in a separate kernel namespace")))
 }
 
-fn plan_mount(mount: &Mount, bundle: &Path) -> Result<MountPlan> {
+pub(crate) fn plan_mount(mount: &Mount, bundle: &Path) -> Result<MountPlan> {
     let mut options = Options::parse(&mount.options);
     if mount.kind == "bind" && !options.bind {
         options.bind = true;

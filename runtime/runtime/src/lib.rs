@@ -7,6 +7,7 @@
 mod caps;
 mod console;
 mod create;
+mod criu;
 mod dev;
 mod error;
 mod exec;
@@ -36,6 +37,7 @@ mod tree;
 mod update;
 
 pub use create::{Create, create, run};
+pub use criu::{Criu, checkpoint, restore};
 pub use error::{Error, Lower, Result};
 pub use exec::{Exec, exec};
 pub use features::features;

@@ -123,6 +123,15 @@ fn signal_all(record: &Record, signal: i32) {
     }
 }
 
+/// Kills whatever is in a cgroup.
+pub(crate) fn kill_all(group: &cgroup::Cgroup) {
+    if !group.kill_by_kernel() {
+        for pid in group.pids_anywhere() {
+            let _ = sys::clone::kill(pid, 9);
+        }
+    }
+}
+
 /// Freezes a container.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use oci::runtime::Process;
 use rustix::fs::{Mode, OFlags};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::privilege;
 
 /// Everything that the last steps need.
@@ -170,15 +170,30 @@ fn unique(env: &[String]) -> Vec<String> {
     kept
 }
 
-/// Gives the standard streams to the user, so that `/dev/stdout` can be opened again.
+/// Gives the standard streams to the user, so that `/dev/stdout` can be opened again. The host's
+/// `/dev/null` becomes the container's own: nothing of the host's mounts stays open, and CRIU could
+/// not save it.
 fn own_stdio(uid: u32) {
     let streams: [BorrowedFd<'_>; 3] =
         [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    for stream in streams {
+    let is_null = |stat: &rustix::fs::Stat| {
+        stat.st_mode & 0o170_000 == 0o020_000 && stat.st_rdev == rustix::fs::makedev(1, 3)
+    };
+    let mut own: Option<OwnedFd> = None;
+    for (number, stream) in streams.into_iter().enumerate() {
         let Ok(stat) = rustix::fs::fstat(stream) else { continue };
-        let null =
-            stat.st_mode & 0o170_000 == 0o020_000 && stat.st_rdev == rustix::fs::makedev(1, 3);
-        if stat.st_uid != uid && !null {
+        if is_null(&stat) {
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+            if own.is_none() {
+                own = rustix::fs::open("/dev/null", flags, Mode::empty())
+                    .ok()
+                    .filter(|fd| rustix::fs::fstat(fd).is_ok_and(|stat| is_null(&stat)));
+            }
+            if let Some(fd) = &own {
+                // An image without the device keeps what it was given.
+                let _ = sys::clone::dup_onto(fd.as_fd(), number as i32);
+            }
+        } else if stat.st_uid != uid {
             // A read-only file system, an unmapped owner: the program still has the stream itself.
             let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(uid)), None);
         }

@@ -178,6 +178,19 @@ impl Cgroup {
         self.v2().map_or(Ok(()), |path| file::write(path, "cgroup.procs", "0"))
     }
 
+    /// The files through which a process that is just being started enters the cgroup.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open_joins(&self) -> Result<Vec<OwnedFd>, Error> {
+        let open = |(name, folder): (&String, &PathBuf)| {
+            let path = folder.join(if name.is_empty() { "cgroup.procs" } else { "tasks" });
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::open(&path, flags, Mode::empty()).map_err(io_error("open", &path))
+        };
+        self.paths.iter().map(open).collect()
+    }
+
     /// The same cgroup's child `name`, in the hierarchies `only` names (all when empty).
     pub fn child(&self, name: &str, only: &[String]) -> Self {
         let wanted = |folder: &str| {
