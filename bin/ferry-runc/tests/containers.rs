@@ -80,7 +80,7 @@ fn a_failure_at_any_stage_leaves_nothing() {
         ("personality", |s| s["linux"]["personality"] = json!({"domain": "LINUX", "flags": ["X"]})),
         ("limit", |s| s["linux"]["resources"]["pids"] = json!({"limit": 1_u64 << 60})),
         ("source", |s| {
-            s["mounts"][0] = json!({"destination": "/x", "type": "bind", "source": "/nope"});
+            s["mounts"][0] = json!({"destination": "/x", "type": "bind", "source": "/proc/nope"});
         }),
         ("options", |s| s["mounts"][1]["options"] = json!(["nonsense=1"])),
         ("sysctl", |s| s["linux"]["sysctl"]["net.nonsense"] = json!("1")),
@@ -197,4 +197,35 @@ fn an_interrupted_creation_is_removed_by_delete_force() {
     assert!(bundle.runc(&["delete", "--force", &bundle.id]).status.success());
     assert!(!bundle.path("state").join(&bundle.id).exists());
     assert_eq!(mounts(), before);
+}
+
+#[test]
+fn a_device_rule_may_take_back_part_of_a_wider_one_where_v2_is() {
+    let script = "exec 3</dev/own && echo read; (exec 3>/dev/own) 2>/dev/null || echo not written";
+    let Some(bundle) = Bundle::new("devices", &["sh", "-c", script]) else { return };
+    // Some device that is none of the usual ones and that can be opened both ways here.
+    let device = ["/dev/loop-control", "/dev/fuse", "/dev/kvm", "/dev/vda"]
+        .into_iter()
+        .find(|path| std::fs::File::options().read(true).write(true).open(path).is_ok());
+    let v2 = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+    let has_v2 = v2.iter().any(|r| std::path::Path::new(r).join("cgroup.controllers").exists());
+    let (Some(device), true) = (device, has_v2) else {
+        eprintln!("SKIPPED: device rules in order: no device to try, or no cgroup v2, here");
+        return;
+    };
+    let stat = rustix::fs::stat(device).unwrap();
+    let kind = if stat.st_mode & 0o170_000 == 0o060_000 { "b" } else { "c" };
+    let number = stat.st_rdev;
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    bundle.edit(|spec| {
+        let device = json!({"path": "/dev/own", "type": kind, "major": major, "minor": minor, "fileMode": 0o600});
+        spec["linux"]["devices"] = json!([device]);
+        spec["linux"]["resources"]["devices"] = json!([
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": kind, "major": major, "access": "rwm"},
+            {"allow": false, "type": kind, "major": major, "minor": minor, "access": "w"},
+        ]);
+    });
+    let out = bundle.run();
+    assert_eq!(text(&out.stdout), "read\nnot written\n", "{}", text(&out.stderr));
 }

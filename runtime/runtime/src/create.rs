@@ -170,7 +170,7 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     let caps = match &launch.process.capabilities {
         Some(wanted) => {
             let mut missing = Vec::new();
-            let sets = Sets::resolve(wanted, &mut missing)?;
+            let sets = Sets::resolve(wanted, launch.in_user_namespace(), &mut missing)?;
             if !missing.is_empty() {
                 warnings.push(format!("ignoring unknown or unavailable capabilities {missing:?}"));
             }

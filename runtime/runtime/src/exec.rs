@@ -233,7 +233,10 @@ fn launch(
     }
     let linux = spec.linux.clone().unwrap_or_default();
     let mut missing = Vec::new();
-    let caps = process.capabilities.as_ref().map(|c| Sets::resolve(c, &mut missing)).transpose()?;
+    let namespaces = differing(record.pid)?;
+    let mapped = namespaces & flag::USER != 0;
+    let caps = process.capabilities.as_ref();
+    let caps = caps.map(|c| Sets::resolve(c, mapped, &mut missing)).transpose()?;
     if !missing.is_empty() {
         warn(&format!("ignoring unknown or unavailable capabilities {missing:?}"));
     }
@@ -242,7 +245,6 @@ fn launch(
         group = group.child(path, controllers);
     }
     let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
-    let namespaces = differing(record.pid)?;
     let child = Child {
         process,
         filter: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,
@@ -257,7 +259,7 @@ fn launch(
         cpus: [crate::numa::mask(&affinity.initial)?, crate::numa::mask(&affinity.last)?],
         console,
         flags: request.flags,
-        in_user_namespace: namespaces & flag::USER != 0,
+        in_user_namespace: mapped,
     };
     let inside = child.group.v2().map(Path::to_owned).unwrap_or_default();
     let (ours, theirs) = sync::pair()?;

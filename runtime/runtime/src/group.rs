@@ -135,9 +135,6 @@ impl Place {
     }
 
     fn limit(&self) -> Result<()> {
-        if self.group == Cgroup::default() {
-            return Ok(());
-        }
         match self.group.apply(&self.resources) {
             Err(cgroup::Error::NoController { controller, .. }) if self.rootless => {
                 return Err(cgroup::Error::Invalid(format!(

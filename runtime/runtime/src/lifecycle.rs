@@ -90,13 +90,12 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
     let home = Home::open(root, id)?;
     let record = home.load()?;
     let group = &record.cgroup_paths;
-    if all || (signal == 9 && record.shared_pids) {
+    let stopped = home.status(&record) == Status::Stopped;
+    if all || (signal == 9 && record.shared_pids && !stopped) {
         signal_all(&record, signal);
-        if all {
-            return Ok(());
-        }
+        return Ok(());
     }
-    if home.status(&record) == Status::Stopped {
+    if stopped {
         return Err(Error::Refused("container not running".into()));
     }
     signal_init(&record, signal)?;

@@ -157,9 +157,9 @@ fn apply_memory(folder: &Path, memory: &Memory) -> Result<(), Error> {
     if memory.check_before_update == Some(true)
         && let (Some(limit), Some(usage)) = (limit, file::number(folder, "memory.current"))
         && limit > 0
-        && usage > limit as u64
+        && usage >= limit as u64
     {
-        return Err(Error::MemoryInUse { limit, usage, peak: usage });
+        return Err(Error::Invalid(format!("rejecting memory limit {limit} <= usage {usage}")));
     }
     if let Some(swap) = swap
         && let Err(error) = file::write(folder, "memory.swap.max", &number(swap))

@@ -36,7 +36,7 @@ impl Bundle {
         std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
         for applet in [
             "sh", "cat", "sleep", "true", "id", "ls", "kill", "touch", "grep", "tty", "mkdir",
-            "stat", "ip", "env", "readlink", "nc", "awk", "wc", "dd", "mount",
+            "stat", "ip", "env", "readlink", "nc", "awk", "wc", "dd", "mount", "head", "umount",
         ] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
@@ -152,6 +152,22 @@ fn default_spec(args: &[&str], id: &str) -> Value {
             "readonlyPaths": ["/proc/sys", "/proc/irq"]
         }
     })
+}
+
+/// A user and a cgroup namespace, and the cgroup's own file system writable.
+pub(crate) fn with_own_cgroup(spec: &mut Value) {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    spec["linux"]["uidMappings"] = map.clone();
+    spec["linux"]["gidMappings"] = map;
+    spec["linux"].as_object_mut().unwrap().remove("seccomp");
+    let spaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+    spaces.push(json!({"type": "user"}));
+    spaces.push(json!({"type": "cgroup"}));
+    for mount in spec["mounts"].as_array_mut().unwrap() {
+        if mount["type"] == "cgroup" {
+            mount["options"] = json!(["nosuid", "noexec", "nodev"]);
+        }
+    }
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {
