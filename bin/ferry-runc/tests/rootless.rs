@@ -154,6 +154,29 @@ fn a_limit_or_a_place_that_cannot_be_had_is_an_error_as_with_runc() {
 }
 
 #[test]
+fn an_ordinary_user_enters_the_own_container() {
+    let Some(bundle) = Bundle::new("enter", &["sleep", "1000"]) else { return };
+    prepare(&bundle, NOBODY);
+    let folder = bundle.folder.path().to_str().unwrap();
+    let create = command(&bundle, NOBODY, &[], &["create", "--bundle", folder, &bundle.id])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(create.unwrap().success());
+    let words = |words: &[&str]| command(&bundle, NOBODY, &[], words).output().unwrap();
+    assert!(words(&["start", &bundle.id]).status.success());
+    let out = words(&["exec", &bundle.id, "sh", "-c", "id -u; cat /proc/1/comm; exit 5"]);
+    let said = text(&out.stdout);
+    assert_eq!(
+        (out.status.code(), said.as_str()),
+        (Some(5), "0\nsleep\n"),
+        "{}",
+        text(&out.stderr)
+    );
+    assert!(words(&["delete", "--force", &bundle.id]).status.success());
+}
+
+#[test]
 fn being_rootless_can_be_said_and_denied() {
     let Some(bundle) = Bundle::new("flag", &["true"]) else { return };
     prepare(&bundle, NOBODY);

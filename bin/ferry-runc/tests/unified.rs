@@ -54,7 +54,7 @@ fn start(bundle: &Bundle) {
 /// Major and minor number of some disk.
 fn disk() -> Option<(u64, u64)> {
     let entries = std::fs::read_dir("/sys/block").ok()?;
-    let names = entries.filter_map(|e| Some(e.ok()?.file_name().into_string().ok()?));
+    let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
     let disk = names.filter(|n| n.starts_with("vd") || n.starts_with("sd")).min()?;
     let numbers = std::fs::read_to_string(format!("/sys/block/{disk}/dev")).ok()?;
     let (major, minor) = numbers.trim().split_once(':')?;
@@ -218,7 +218,9 @@ fn keys(value: &Value, at: &str, into: &mut BTreeSet<String>) {
         // What is in memory.stat is the kernel's; an entry of a list is as good as another.
         Value::Object(_) if at.ends_with("/raw") => {}
         Value::Object(fields) => {
-            fields.iter().for_each(|(k, v)| keys(v, &format!("{at}/{k}"), into))
+            for (key, value) in fields {
+                keys(value, &format!("{at}/{key}"), into);
+            }
         }
         _ => drop(into.insert(at.to_owned())),
     }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! pidfd of init, start time checked; procfs and cgroup descriptors of the host opened
-//! setns(pidfd, pid) in the parent, so that the one fork is born inside; back afterwards
+//! setns(pidfd, pid) in the parent, so that the one fork is born inside; back afterwards. An ordinary
+//!     user has that right inside the container's user namespace alone: joined first, for good
 //! clone3, on v2 into the cgroup ──▶ v1 cgroups, setns(pidfd) of exactly the namespaces that differ
 //!                                   terminal, limits, ids, capabilities, filter, execve
 //! pid file; waits, unless detached
@@ -306,7 +307,7 @@ fn differing(pid: i32) -> Result<u64> {
     Ok(bits)
 }
 
-fn fork(child: Child<'_>, channel: &Channel) -> Result<(i32, OwnedFd)> {
+fn fork(mut child: Child<'_>, channel: &Channel) -> Result<(i32, OwnedFd)> {
     let open = |path: &str| {
         rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .at(|| format!("open {path}"))
@@ -315,15 +316,21 @@ fn fork(child: Child<'_>, channel: &Channel) -> Result<(i32, OwnedFd)> {
         if process::is_labelled(child.process) { Some(ProcRoot::open()?) } else { None };
     let own = open("/proc/self/ns/pid")?;
     let in_pids = child.namespaces & flag::PID != 0;
-    if in_pids {
-        sys::ns::setns(child.init.as_fd(), flag::PID).at(|| "setns pid".into())?;
-    }
-    let one = SingleThreaded::check().at(|| "clone".into())?;
+    let without_rights = !rustix::process::geteuid().is_root();
+    // Opened before: files of the host's are not to be had with another namespace's rights.
     let folder = if child.attached {
         None
     } else {
         crate::group::open_v2(&child.group, child.flags.rootless)?
     };
+    if without_rights && child.namespaces & flag::USER != 0 {
+        sys::ns::setns(child.init.as_fd(), flag::USER).at(|| "setns user".into())?;
+        child.namespaces &= !flag::USER;
+    }
+    if in_pids {
+        sys::ns::setns(child.init.as_fd(), flag::PID).at(|| "setns pid".into())?;
+    }
+    let one = SingleThreaded::check().at(|| "clone".into())?;
     let mut forked = sys::clone::clone3(0, folder.as_ref().map(AsFd::as_fd), &one);
     if forked.as_ref().is_err_and(|e| e.raw_os_error() == Some(16)) {
         // The container handed its controllers down, so its own folder takes no tasks any more:
@@ -334,7 +341,7 @@ fn fork(child: Child<'_>, channel: &Channel) -> Result<(i32, OwnedFd)> {
     match forked.at(|| "clone3".into())? {
         Forked::Child => child.run(proc_root.as_ref(), channel),
         Forked::Parent(pid, pidfd) => {
-            if in_pids {
+            if in_pids && !without_rights {
                 sys::ns::setns(own.as_fd(), flag::PID).at(|| "return to own namespace".into())?;
             }
             Ok((pid, pidfd))

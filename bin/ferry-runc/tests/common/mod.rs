@@ -197,13 +197,17 @@ fn unique() -> String {
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// A real program, where it is installed.
+pub(crate) fn peer(name: &str) -> Option<PathBuf> {
+    let peers = std::env::var("FERRY_PEERS").unwrap_or_else(|_| "/opt/ferry-peers/bin".into());
+    Some(Path::new(&peers).join(name)).filter(|path| path.exists())
+}
+
 /// Ferry's runtime, and those of its peers that are installed.
 pub(crate) fn runtimes() -> Vec<(&'static str, PathBuf)> {
-    let peers = std::env::var("FERRY_PEERS").unwrap_or_else(|_| "/opt/ferry-peers/bin".into());
     let mut all = vec![("ferry-runc", PathBuf::from(env!("CARGO_BIN_EXE_ferry-runc")))];
     for name in ["runc", "crun-static"] {
-        let path = Path::new(&peers).join(name);
-        if path.exists() {
+        if let Some(path) = peer(name) {
             all.push((name, if name == "runc" { path } else { without_hybrid(&path) }));
         } else {
             eprintln!("SKIPPED: the same on {name}: not installed");
