@@ -119,7 +119,11 @@ impl Init<'_> {
         if let Some(slave) = slave {
             console::become_stdio(slave.as_fd())?;
         }
-        process::label(&self.launch.process, self.proc_root.as_ref())?;
+        let init = "error during container init: unable to apply apparmor profile";
+        process::label(&self.launch.process, self.proc_root.as_ref()).map_err(|why| match why {
+            Error::Start(text) => Error::Start(format!("{init}: {text}")),
+            other => other,
+        })?;
         self.finish(channel, &hooks.start_container)
     }
 

@@ -355,9 +355,10 @@ pub(crate) fn label(process: &Process, proc_root: Option<&ProcRoot>) -> Result<(
     if profile.is_empty() || profile == "unconfined" {
         return Ok(());
     }
-    let line = format!("exec {profile}");
+    // Before other modules could be active beside it (kernel 5.8) it had no folder of its own.
+    let own = "self/attr/apparmor/exec";
+    let file = if proc_root.has(own) { own } else { "self/attr/exec" };
     proc_root
-        .write("self/attr/apparmor/exec", &line)
-        .or_else(|_| proc_root.write("self/attr/exec", &line))
+        .write(file, &format!("exec {profile}"))
         .map_err(|e| Error::Start(format!("apparmor failed to apply profile: {e}")))
 }

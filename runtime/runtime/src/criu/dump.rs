@@ -2,7 +2,7 @@
 
 use super::service::{Service, Start, errors_of, require, version};
 use super::wire::{Message, kind};
-use super::{Criu, DESCRIPTORS, OLDEST, Options, bind_mounts, field, joined, make_folder};
+use super::{Criu, DESCRIPTORS, OLDEST, Options, field, joined, make_folder, outer_mounts};
 use crate::error::{At, Error, Result};
 use crate::launch::{self, MountPlan};
 use crate::lifecycle;
@@ -130,7 +130,7 @@ fn describe(record: &Record, spec: &Spec, request: &Criu) -> Result<(Options, Pa
         .iter()
         .map(|mount| launch::plan_mount(mount, &record.bundle))
         .collect::<Result<_>>()?;
-    for (inside, _) in bind_mounts(&mounts) {
+    for (inside, _) in outer_mounts(&mounts, &linux, group) {
         options.external_mount(&inside, &inside);
     }
     let root =

@@ -11,7 +11,9 @@ pub use restore::restore;
 
 use crate::error::{At, Error, Result};
 use crate::launch::Launch;
-use oci::runtime::Linux;
+use crate::launch::MountPlan;
+use cgroup::Cgroup;
+use oci::runtime::{Linux, NamespaceType};
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -176,10 +178,28 @@ impl Options {
     }
 }
 
-/// The path of a bind mount inside the container, as CRIU sees it: no links, no dots.
-fn bind_mounts(launch_mounts: &[crate::launch::MountPlan]) -> Vec<(String, String)> {
-    let binds = launch_mounts.iter().filter(|mount| mount.kind == "bind");
-    binds.map(|mount| (clean(&mount.destination), mount.source.clone())).collect()
+/// Mounts that come from outside: where they are inside, as CRIU sees it, and where they come from.
+/// Without a cgroup namespace that is so of the cgroup's own folders, too.
+fn outer_mounts(mounts: &[MountPlan], linux: &Linux, group: &Cgroup) -> Vec<(String, String)> {
+    let own_cgroup = linux.namespaces.iter().any(|n| n.kind == NamespaceType::Cgroup);
+    let mut all = Vec::new();
+    for mount in mounts {
+        let inside = clean(&mount.destination);
+        match mount.kind.as_str() {
+            "bind" => all.push((inside, mount.source.clone())),
+            "cgroup" | "cgroup2" if !own_cgroup => {
+                let source = |path: &Path| path.to_string_lossy().into_owned();
+                if group.is_unified() {
+                    all.extend(group.v2().map(|path| (inside, source(path))));
+                } else {
+                    let each = |(name, path)| (format!("{inside}/{name}"), source(path));
+                    all.extend(group.v1().map(each));
+                }
+            }
+            _ => {}
+        }
+    }
+    all
 }
 
 fn clean(path: &str) -> String {
@@ -196,7 +216,6 @@ fn clean(path: &str) -> String {
 
 /// Namespaces that the container joined: CRIU's word and name for each, and the path.
 fn joined(linux: &Linux) -> Vec<(&'static str, &'static str, &str)> {
-    use oci::runtime::NamespaceType;
     let named = linux.namespaces.iter().filter(|namespace| !namespace.path.is_empty());
     named
         .map(|namespace| {

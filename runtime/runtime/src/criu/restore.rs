@@ -6,7 +6,7 @@
 
 use super::service::{FIRST_EXTRA, Service, Start, errors_of, version};
 use super::wire::{Answer, Message, kind};
-use super::{Criu, DESCRIPTORS, OLDEST, Options, bind_mounts, field, joined, refuse};
+use super::{Criu, DESCRIPTORS, OLDEST, Options, field, joined, outer_mounts, refuse};
 use crate::create::{Create, Terminal, Undo, new_record, terminal_socket, write_pid};
 use crate::error::{At, Error, Result};
 use crate::foreground;
@@ -94,10 +94,13 @@ fn bring_back(
     place.make()?;
     record.cgroup_paths.clone_from(&place.group);
 
-    let root = own_root(launch, &home)?;
+    let path = home.path.join("criu-root");
+    let at = path.clone();
+    undo.push(move || give_back(&at));
+    let root = own_root(launch, &path)?;
     let mut options = Options::new(criu, &launch.spec.annotations, "restore.log")?;
     let log = options.log.clone();
-    let extra = describe(&mut options, criu, launch, &root)?;
+    let extra = describe(&mut options, criu, launch, &place.group, &root)?;
     let join = if place.unit.is_some() { Vec::new() } else { place.group.open_joins()? };
     let service = Service::start(&Start { extra: &extra, join: &join, streams: true })?;
     let pid = service.pid();
@@ -115,6 +118,7 @@ fn bring_back(
         }
         return Err(error);
     }
+    give_back(&path);
     if record.pid == 0 {
         return Err(Error::Refused("criu told of no restored process".into()));
     }
@@ -127,11 +131,10 @@ fn bring_back(
 
 /// CRIU wants the root to be a mount below one that nothing covers. Where it is mounted is ours
 /// alone, and its mount points are made as for a new container.
-fn own_root(launch: &Launch, home: &Home) -> Result<PathBuf> {
-    let path = home.path.join("criu-root");
-    rustix::fs::mkdir(&path, Mode::from_raw_mode(0o700))
+fn own_root(launch: &Launch, path: &Path) -> Result<PathBuf> {
+    rustix::fs::mkdir(path, Mode::from_raw_mode(0o700))
         .at(|| format!("mkdir {}", path.display()))?;
-    let path = std::path::absolute(&path).at(|| "absolute path".into())?;
+    let path = std::path::absolute(path).at(|| "absolute path".into())?;
     sys::ns::unshare(flag::MOUNT).at(|| "unshare mount namespace".into())?;
     let slave = crate::options::propagation::SLAVE | 1 << 14;
     sys::mount::set_propagation(c"/", slave).at(|| "make / a slave".into())?;
@@ -166,11 +169,18 @@ fn own_root(launch: &Launch, home: &Home) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Takes our view of the root away again, so that the state folder can go.
+fn give_back(path: &Path) {
+    let _ = rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH);
+    let _ = rustix::fs::rmdir(path);
+}
+
 /// Everything but the cgroups. Answers the descriptors that CRIU gets.
 fn describe(
     options: &mut Options,
     criu: &Criu,
     launch: &Launch,
+    group: &cgroup::Cgroup,
     root: &Path,
 ) -> Result<Vec<OwnedFd>> {
     let message = &mut options.message;
@@ -198,7 +208,7 @@ fn describe(
         message.message(field::INHERIT_FD, &one);
         extra.push(file);
     }
-    for (inside, source) in bind_mounts(&launch.mounts) {
+    for (inside, source) in outer_mounts(&launch.mounts, &launch.linux, group) {
         options.external_mount(&inside, &source);
     }
     if !launch.linux.masked_paths.is_empty() {
