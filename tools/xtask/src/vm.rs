@@ -12,6 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::run::{check, command, which, workspace_root};
 use crate::{host, setup};
 
+mod suites;
+
+pub use suites::run as test;
+
 const HELP: &str = "\
 cargo xtask vm [OPTIONS] [COMMAND]
 
@@ -22,6 +26,8 @@ real programs of the seam suites are at their own paths inside; what is written 
   --cgroup v2|v1|hybrid  (default v2)
   --share FOLDER       a further folder, at its own path
   --cpus N --memory MIB --limit SECONDS
+
+`cargo xtask vm test` runs the runtime's tests in it, as `cargo xtask test` does.
 ";
 
 /// How a machine is started.
@@ -49,7 +55,9 @@ impl Machine {
 
     fn option(&mut self, name: &str, value: &str) -> Result<()> {
         match name {
-            "--cgroup" if ["v1", "v2", "hybrid"].contains(&value) => self.cgroup = value.to_owned(),
+            "--cgroup" if ["v1", "v2", "hybrid"].contains(&value) => {
+                value.clone_into(&mut self.cgroup);
+            }
             "--cgroup" => bail!("--cgroup {value}: v1, v2 or hybrid"),
             "--share" => self.shares.push(fs::canonicalize(value).context(value.to_owned())?),
             "--cpus" => self.cpus = value.parse().context("--cpus")?,
@@ -60,7 +68,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Boots, runs `script`, hands every line of its output to `line`; answers its exit status.
+    /// Boots and begins to run `script`, or a shell when it is empty.
     pub fn run(&self, script: &str, stdout: Stdio) -> Result<Running> {
         let job = tempfile::Builder::new().prefix("ferry-vm-").tempdir()?;
         let init = workspace_root().join("tools/lab/vm-init.sh");
@@ -86,7 +94,7 @@ impl Machine {
 
     fn qemu(&self, job: &Path, shares: &[PathBuf]) -> Command {
         let disk = folder();
-        let mut qemu = command("qemu-system-x86_64", accelerator());
+        let mut qemu = command("qemu-system-x86_64", accelerator().split(' '));
         qemu.args(["-M", "q35,usb=off,vmport=off", "-nodefaults", "-no-user-config", "-no-reboot"]);
         qemu.args(["-display", "none", "-m", &self.memory.to_string()]);
         qemu.args(["-smp", &self.cpus.to_string()]);
@@ -172,14 +180,32 @@ fn folder() -> PathBuf {
     )
 }
 
-/// Hardware help where it works, emulation elsewhere. A nested KVM may exist and refuse what QEMU
-/// asks, so it is only used on request.
-fn accelerator() -> Vec<&'static str> {
-    if std::env::var_os("FERRY_VM_KVM").is_some() {
-        vec!["-accel", "kvm", "-cpu", "host,arch-capabilities=off"]
-    } else {
-        vec!["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"]
+const KVM: &str = "-accel kvm -cpu host";
+const EMULATED: &str = "-accel tcg,thread=multi,tb-size=512 -cpu max";
+/// How long a first try with hardware help may take; it boots in two seconds where it works.
+const TRY: Duration = Duration::from_secs(40);
+
+/// What was found out when the machine was built.
+fn accelerator() -> String {
+    fs::read_to_string(folder().join("accelerator")).unwrap_or_else(|_| EMULATED.to_owned())
+}
+
+/// Hardware help where it works: a nested KVM may be there and yet refuse, or hang.
+fn choose_accelerator() -> Result<()> {
+    let file = folder().join("accelerator");
+    if file.exists() {
+        return Ok(());
     }
+    fs::write(&file, KVM)?;
+    let tried = Path::new("/dev/kvm").exists()
+        && Machine { limit: TRY, ..Machine::new(false) }
+            .run("true", Stdio::null())
+            .and_then(Running::wait)
+            .is_ok_and(|code| code == 0);
+    if !tried {
+        fs::write(&file, EMULATED)?;
+    }
+    Ok(())
 }
 
 /// Builds the machine if that was not done yet.
@@ -189,7 +215,7 @@ pub fn set_up() -> Result<()> {
     build.env("FERRY_VM", folder());
     check(build).context("tools/lab/vm.sh")?;
     ensure!(which("qemu-system-x86_64").is_some(), "no qemu-system-x86_64");
-    Ok(())
+    choose_accelerator()
 }
 
 /// The command line.
@@ -217,6 +243,11 @@ pub fn main(args: &[String]) -> Result<()> {
         }
     }
     set_up()?;
+    if script == "test" {
+        let mut skipped = Vec::new();
+        ensure!(!suites::run(&mut skipped)?, "tests failed");
+        return Ok(());
+    }
     let code = machine.run(&script, Stdio::inherit())?.wait()?;
     std::process::exit(code)
 }

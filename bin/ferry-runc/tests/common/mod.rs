@@ -203,9 +203,12 @@ pub(crate) fn peer(name: &str) -> Option<PathBuf> {
     Some(Path::new(&peers).join(name)).filter(|path| path.exists())
 }
 
-/// Ferry's runtime, and those of its peers that are installed.
+/// Ferry's runtime, and those of its peers that are installed; alone when `FERRY_PEERS` is empty.
 pub(crate) fn runtimes() -> Vec<(&'static str, PathBuf)> {
     let mut all = vec![("ferry-runc", PathBuf::from(env!("CARGO_BIN_EXE_ferry-runc")))];
+    if std::env::var_os("FERRY_PEERS").is_some_and(|folder| folder.is_empty()) {
+        return all;
+    }
     for name in ["runc", "crun-static"] {
         if let Some(path) = peer(name) {
             all.push((name, if name == "runc" { path } else { without_hybrid(&path) }));
