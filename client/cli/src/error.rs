@@ -64,5 +64,14 @@ pub fn path_error(verb: &str, path: &str, error: &std::io::Error) -> CliError {
     CliError::new(format!("{verb} {path}: {}", go_io_error(error)))
 }
 
+/// A file's bytes, or why there are none in Go's words, which tell opening from reading: a folder
+/// can be opened.
+pub fn read_file(path: &str) -> std::result::Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|e| {
+        let verb = if e.kind() == std::io::ErrorKind::IsADirectory { "read" } else { "open" };
+        format!("{verb} {path}: {}", go_io_error(&e))
+    })
+}
+
 /// What commands return.
 pub type Result<T> = std::result::Result<T, CliError>;

@@ -176,7 +176,10 @@ impl Engine {
             ("ferry-runc" | "runc", _) => {
                 let binary = program(Path::new("ferry-runc"))
                     .ok_or("ferry-runc is not installed beside ferryd")?;
-                Ok(own(binary.to_string_lossy().into_owned()))
+                // Unnamed, the shim takes the one beside itself: from the sealed folder that the
+                // supervisor started it in, where the runtime need not protect its own binary.
+                let beside = binary.parent() == self.shim.parent();
+                Ok(own(if beside { String::new() } else { binary.to_string_lossy().into_owned() }))
             }
             (_, Some(runtime)) => match &runtime.runtime_type {
                 Some(kind) => {

@@ -309,24 +309,19 @@ fn a_full_bridge_is_an_error_before_any_record() {
     if skipped() {
         return;
     }
-    let (graves, endpoints) = (Table::new("network-tombstones"), Table::new("endpoints"));
+    let endpoints = Table::new("endpoints");
     let mut world = World::new("full");
     world.run("aa", "bridge");
-    world.net().release("aa").unwrap();
     world.kill();
-    // A dying endpoint is a port until its link is gone: copies of one fill the bridge.
+    // A port is counted for each link of a record: one record fills the bridge.
     let store = world.store();
-    let (_, one) = store.scan(graves, b"").unwrap().remove(0);
-    let one = String::from_utf8(one).unwrap();
-    let id = one.split("\"id\":\"").nth(1).unwrap()[..64].to_owned();
-    let mut batch = Batch::default();
-    for n in 0..1022 {
-        let other = format!("{n:064x}");
-        batch = batch.put(graves, other.as_str(), one.replacen(&id, &other, 1));
-    }
-    store.commit(Class::Crash, batch).unwrap();
+    let (key, one) = store.scan(endpoints, b"").unwrap().remove(0);
+    let mut one: serde_json::Value = serde_json::from_slice(&one).unwrap();
+    let links = one["host_links"].as_array_mut().unwrap();
+    links.extend((1..1023).map(|n| format!("none{n}").into()));
+    store.commit(Class::Crash, Batch::default().put(endpoints, key, one.to_string())).unwrap();
     drop(store);
-    world.open(&|_| false);
+    world.open(&|_| true);
     world.net().sandbox("bb", SandboxKind::Own).unwrap();
     let spec = EndpointSpec { container_name: "bb".into(), ..EndpointSpec::default() };
     let full = world.net().connect("bb", "bridge", &spec).unwrap_err().to_string();
@@ -334,10 +329,39 @@ fn a_full_bridge_is_an_error_before_any_record() {
         full.starts_with("network bridge is full: its bridge ferry0 already has 1023 ports"),
         "{full}"
     );
-    world.net().wait_settled(Duration::from_secs(20)).unwrap();
+    // The ports of the dead are waited for.
+    world.net().release("aa").unwrap();
     world.net().connect("bb", "bridge", &spec).unwrap();
     world.kill();
     assert_eq!(world.store().scan(endpoints, b"").unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_reserved_has_its_address_before_its_links_and_leaves_nothing_when_released() {
+    if skipped() {
+        return;
+    }
+    let mut world = World::new("reserve");
+    world.net().sandbox("aa", SandboxKind::Own).unwrap();
+    let spec = EndpointSpec { container_name: "aa".into(), ..EndpointSpec::default() };
+    let reserved = world.net().reserve("aa", "bridge", &spec).unwrap();
+    assert!(reserved.ipv4.is_some());
+    assert_eq!(world.net().reader().of_container("aa").len(), 1);
+    let veth = format!("veth{}", &reserved.id.as_str()[..11]);
+    let link = format!("/proc/sys/net/ipv4/conf/{veth}");
+    let has_link = || std::fs::exists(&link).unwrap();
+    assert!(!has_link());
+    world.net().make_reserved("aa").unwrap();
+    assert!(has_link());
+    let both = world.net().reserve("aa", "none", &spec).unwrap_err();
+    assert!(both.to_string().contains("private (none) mode"), "{both}");
+    world.net().create(&self::spec("red")).unwrap();
+    world.net().reserve("aa", "red", &spec).unwrap();
+    world.net().release("aa").unwrap();
+    assert!(world.net().wait_settled(Duration::from_secs(10)).unwrap());
+    assert!(!has_link());
+    assert!(world.net().reader().of_container("aa").is_empty());
+    world.net().remove("red").unwrap();
 }
 
 #[test]

@@ -29,5 +29,5 @@ pub use types::*;
 pub use version::{ApiVersion, InvalidVersion};
 pub use view::{Nil, Shown, View};
 pub use wire::{
-    DecodeError, Decoder, GoDuration, Time, Wire, decode, decode_at, encode, encode_html,
+    DecodeError, Decoder, GoDuration, ListBody, Time, Wire, decode, decode_at, encode, encode_html,
 };

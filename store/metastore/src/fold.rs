@@ -18,16 +18,15 @@ pub(crate) fn run(shared: &Shared) {
     let mut state = shared.lock();
     loop {
         while state.fresh.is_empty() && !state.closing {
-            state.urgent = false;
             state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.fresh.is_empty() || state.broken.is_some() {
             return;
         }
-        // A condition variable's time-out is no poll: an urgent waiter cuts it short.
+        // A condition variable's time-out is no poll: the store's end cuts it short.
         let (gathered, _) = shared
             .work
-            .wait_timeout_while(state, GATHER, |s| !s.urgent && !s.closing)
+            .wait_timeout_while(state, GATHER, |s| !s.closing)
             .unwrap_or_else(PoisonError::into_inner);
         state = gathered;
         state = fold(shared, state);
@@ -40,7 +39,6 @@ fn fold<'a>(
 ) -> std::sync::MutexGuard<'a, State> {
     let overlay = Arc::new(std::mem::take(&mut state.fresh));
     state.folding = Arc::clone(&overlay);
-    state.urgent = false;
     state.journal.turn();
     let upto = state.last;
     drop(state);
@@ -50,7 +48,7 @@ fn fold<'a>(
     let mut state = shared.lock();
     match result {
         Ok(()) => {
-            state.durable = upto;
+            state.folded = upto;
             state.folding = Arc::default();
             if let Err(error) = state.journal.cut() {
                 state.broken = Some(error.to_string());
@@ -63,7 +61,7 @@ fn fold<'a>(
             state.broken = Some(error.to_string());
         }
     }
-    shared.folded.notify_all();
+    shared.durable.notify_all();
     state
 }
 

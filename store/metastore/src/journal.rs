@@ -13,6 +13,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::batch::Write;
 use crate::{Batch, StoreError, fault};
@@ -36,10 +37,23 @@ pub(crate) struct Journal {
     current: usize,
 }
 
+/// The journal's files, for a sync beside further appends.
+pub(crate) struct Files([(PathBuf, Arc<File>); 2]);
+
+impl Files {
+    /// Makes what was appended so far durable. Both files: replay ends at the first gap, so what
+    /// is still being folded must not be missing before what came after it.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.0
+            .iter()
+            .try_for_each(|(path, file)| file.sync_data().map_err(StoreError::io("syncing", path)))
+    }
+}
+
 #[derive(Debug)]
 struct Half {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     length: u64,
 }
 
@@ -61,16 +75,21 @@ impl Journal {
         let bytes = encode(seq, batch);
         fault::point("journal-before");
         if fault::due("journal-torn") {
-            let _ = half.file.write_all(&bytes[..bytes.len() / 2]);
+            let _ = (&*half.file).write_all(&bytes[..bytes.len() / 2]);
             fault::die();
         }
-        if let Err(error) = half.file.write_all(&bytes) {
+        if let Err(error) = (&*half.file).write_all(&bytes) {
             half.cut_to(half.length)?;
             return Err(StoreError::io("appending to", &half.path)(error));
         }
         half.length += bytes.len() as u64;
         fault::point("journal-after");
         Ok(())
+    }
+
+    /// Both files, for a sync.
+    pub(crate) fn files(&self) -> Files {
+        Files(self.files.each_ref().map(|half| (half.path.clone(), Arc::clone(&half.file))))
     }
 
     /// Lets the other file take the next appends; it must have been [`cut`](Self::cut).
@@ -115,7 +134,7 @@ impl Half {
             file.write_all(MAGIC).map_err(io("writing"))?;
             MAGIC.len()
         };
-        let mut half = Self { path, file, length: good as u64 };
+        let mut half = Self { path, file: Arc::new(file), length: good as u64 };
         half.cut_to(good as u64)?;
         Ok(half)
     }
@@ -123,7 +142,7 @@ impl Half {
     fn cut_to(&mut self, length: u64) -> Result<(), StoreError> {
         let io = |what| StoreError::io(what, &self.path);
         self.file.set_len(length).map_err(io("cutting"))?;
-        self.file.seek(SeekFrom::Start(length)).map_err(io("seeking in"))?;
+        (&*self.file).seek(SeekFrom::Start(length)).map_err(io("seeking in"))?;
         self.length = length;
         Ok(())
     }

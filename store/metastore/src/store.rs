@@ -62,8 +62,8 @@ pub(crate) struct Shared {
     pub state: Mutex<State>,
     /// Wakes the folding thread.
     pub work: Condvar,
-    /// Wakes those who wait for a fold.
-    pub folded: Condvar,
+    /// Wakes those who wait until something is durable.
+    pub durable: Condvar,
 }
 
 pub(crate) struct State {
@@ -71,13 +71,15 @@ pub(crate) struct State {
     /// The last sequence number given out.
     pub last: u64,
     /// The last one that is durable in redb.
-    pub durable: u64,
+    pub folded: u64,
+    /// The last one that is durable in the journal.
+    pub synced: u64,
+    /// Somebody is syncing the journal.
+    pub syncing: bool,
     /// Pending, not yet taken by the folding thread.
     pub fresh: Overlay,
     /// Taken by the folding thread, not yet committed.
     pub folding: Arc<Overlay>,
-    /// Somebody waits: fold now.
-    pub urgent: bool,
     pub closing: bool,
     /// Why no more writes are taken.
     pub broken: Option<String>,
@@ -112,15 +114,16 @@ impl Store {
             state: Mutex::new(State {
                 journal,
                 last: durable,
-                durable,
+                folded: durable,
+                synced: durable,
+                syncing: false,
                 fresh: Overlay::default(),
                 folding: Arc::default(),
-                urgent: false,
                 closing: false,
                 broken: None,
             }),
             work: Condvar::new(),
-            folded: Condvar::new(),
+            durable: Condvar::new(),
         });
         let folder = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -165,15 +168,31 @@ impl Store {
         Position(self.0.shared.lock().last)
     }
 
-    /// Returns once everything up to `position` would survive a power cut.
+    /// Returns once everything up to `position` would survive a power cut: one sync of the
+    /// journal, shared by all who wait meanwhile. (A commit of redb is two.)
     pub fn wait_durable(&self, position: Position) -> Result<(), StoreError> {
         let shared = &self.0.shared;
         let mut state = shared.lock();
-        while state.durable < position.0 {
+        while state.folded.max(state.synced) < position.0 {
             shared.check(&state)?;
-            state.urgent = true;
-            shared.work.notify_one();
-            state = shared.folded.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if state.syncing {
+                state = shared.durable.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            state.syncing = true;
+            let upto = state.last;
+            let files = state.journal.files();
+            drop(state);
+            let result = files.sync();
+            state = shared.lock();
+            state.syncing = false;
+            match result {
+                Ok(()) => state.synced = upto,
+                // What the kernel could not write once it may have dropped: nothing may be
+                // promised on top of that.
+                Err(error) => state.broken = Some(error.to_string()),
+            }
+            shared.durable.notify_all();
         }
         Ok(())
     }

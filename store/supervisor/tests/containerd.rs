@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lab::{Containerd, Scratch};
@@ -176,7 +176,8 @@ fn kill_9_in_the_middle_of_writes_leaves_all_that_was_answered() {
     for round in 0..4u32 {
         let socket = ours.socket().to_owned();
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let written = Arc::new(AtomicUsize::new(0));
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&written));
         let writer = std::thread::spawn(move || {
             let mut done = Vec::new();
             for n in 0.. {
@@ -190,17 +191,20 @@ fn kill_9_in_the_middle_of_writes_leaves_all_that_was_answered() {
                     return done;
                 }
                 done.push(name);
+                count.fetch_add(1, Ordering::SeqCst);
             }
             done
         });
-        std::thread::sleep(Duration::from_millis(300 + 37 * u64::from(round)));
+        let some = || written.load(Ordering::SeqCst) >= 2;
+        lab::wait_until("two writes", Duration::from_secs(60), some).unwrap();
+        // Somewhere in the third or fourth.
+        std::thread::sleep(Duration::from_millis(37 * u64::from(round)));
         ours.kill();
         stop.store(true, Ordering::SeqCst);
         // A ctr that finds nobody waits: it goes on once the daemon is back.
         ours.restart().unwrap();
         said.extend(writer.join().unwrap());
     }
-    assert!(said.len() > 4, "nothing was written");
     let blobs = ctr(ours.socket(), "", "content ls -q");
     let snapshots = ctr(ours.socket(), "", "snapshots ls");
     for name in &said {

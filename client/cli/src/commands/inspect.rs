@@ -5,6 +5,10 @@ use crate::session::Session;
 use crate::show::inspect::{Found, print};
 use engine_api::{ContainerInspect, ImageInspect, NetworkInspect, Value, Wire};
 use engine_client::{Payload, Query};
+use futures_util::{StreamExt, stream};
+
+/// So many are asked for at once: what one waits for, another computes.
+const AT_ONCE: usize = 4;
 
 async fn one<T: Wire + Default + 'static>(
     s: &Session,
@@ -39,16 +43,24 @@ async fn network(
     one::<NetworkInspect>(s, &format!("/networks/{name}"), &query).await
 }
 
-/// Stops at the first that is not found, as the stock client does.
-async fn all<F>(s: &Session, look: F) -> Result<()>
+/// Looks each name up and prints the answers in the order of the names.
+async fn all<F, E>(s: &Session, look: F) -> Result<()>
 where
-    F: AsyncFn(&Session, &str) -> std::result::Result<Found, engine_client::ClientError>,
+    F: AsyncFn(&Session, &str) -> std::result::Result<Found, E>,
+    CliError: From<E>,
 {
     s.client().await?;
+    let mut names = s.matches.args.iter();
     let mut results = Vec::new();
-    for name in &s.matches.args {
-        results.push(look(s, name).await.map_err(CliError::from));
+    // The first one settles the API's version.
+    if let Some(name) = names.next() {
+        results.push(look(s, name).await);
     }
+    let mut rest = stream::iter(names).map(|name| look(s, name)).buffered(AT_ONCE);
+    while let Some(result) = rest.next().await {
+        results.push(result);
+    }
+    let results = results.into_iter().map(|result| result.map_err(CliError::from)).collect();
     print(s.matches.text("format"), results)
 }
 
@@ -86,12 +98,7 @@ pub(super) async fn anything(s: &Session) -> Result<()> {
             known.join(", ")
         )));
     }
-    s.client().await?;
-    let mut results = Vec::new();
-    for name in &s.matches.args {
-        results.push(find(s, name, kind).await);
-    }
-    print(s.matches.text("format"), results)
+    all(s, async |s: &Session, name: &str| find(s, name, kind).await).await
 }
 
 async fn find(s: &Session, name: &str, kind: &str) -> Result<Found> {

@@ -48,8 +48,10 @@ pub fn labels(files: &[&str], flags: &[&str]) -> Result<BTreeMap<String, String>
 
 /// The lines of a file that are neither empty nor a comment.
 fn lines(file: &str) -> Result<Vec<String>, String> {
-    let text = std::fs::read(file)
-        .map_err(|e| format!("open {file}: {}", crate::error::go_io_error(&e)))?;
+    let text = crate::error::read_file(file).map_err(|why| match why.strip_prefix("read ") {
+        Some(_) => format!("invalid env file ({file}): {why}"),
+        None => why,
+    })?;
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
     let text = std::str::from_utf8(text)
         .map_err(|_| format!("invalid env file ({file}): invalid utf8 bytes"))?;

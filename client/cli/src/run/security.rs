@@ -1,7 +1,6 @@
 //! `--security-opt`, and the modes of namespaces.
 
 use crate::args::Matches;
-use crate::error::go_io_error;
 
 /// The options, profiles read from their files; and whether system paths are unmasked.
 pub fn options(texts: &[&str]) -> Result<(Vec<String>, bool), String> {
@@ -22,8 +21,7 @@ pub fn options(texts: &[&str]) -> Result<(Vec<String>, bool), String> {
         };
         if key == "seccomp" && value != "unconfined" && value != "builtin" {
             let failed = |why: String| format!("opening seccomp profile ({value}) failed: {why}");
-            let bytes = std::fs::read(value)
-                .map_err(|e| failed(format!("open {value}: {}", go_io_error(&e))))?;
+            let bytes = crate::error::read_file(value).map_err(failed)?;
             let profile = engine_api::json::parse(&bytes).map_err(|e| {
                 format!("compacting json for seccomp profile ({value}) failed: {e}")
             })?;

@@ -12,15 +12,14 @@ use engine_client::indent_json;
 pub(crate) struct Found {
     /// The daemon's answer.
     pub(crate) raw: Vec<u8>,
-    /// The same, typed.
-    pub(crate) typed: Box<dyn View>,
+    /// Reads it as its type of the API, for templates.
+    pub(crate) typed: fn(&[u8]) -> Box<dyn View>,
 }
 
 impl Found {
     /// Of a type of the API.
     pub(crate) fn of<T: Wire + Default + 'static>(raw: Vec<u8>) -> Self {
-        let typed = decode::<T>(&raw).unwrap_or_default();
-        Self { raw, typed: Box::new(typed) }
+        Self { raw, typed: |raw| Box::new(decode::<T>(raw).unwrap_or_default()) }
     }
 }
 
@@ -72,7 +71,7 @@ fn run(
     strict: &Template,
     found: &Found,
 ) -> std::result::Result<String, String> {
-    if let Ok(text) = template.execute(&*found.typed) {
+    if let Ok(text) = template.execute(&*(found.typed)(&found.raw)) {
         return Ok(text);
     }
     let raw: Value = json::parse(&found.raw).map_err(|e| e.to_string())?;

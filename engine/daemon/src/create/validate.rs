@@ -263,17 +263,20 @@ fn memory(r: &Resources) -> Checked {
 }
 
 fn cpus(r: &Resources) -> Checked {
-    let count = std::thread::available_parallelism().map_or(1, usize::from) as i64;
     if r.nano_cpus > 0 && r.cpu_period > 0 {
         return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set");
     }
     if r.nano_cpus > 0 && r.cpu_quota > 0 {
         return bad("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
     }
-    if r.nano_cpus < 0 || r.nano_cpus > count * 1_000_000_000 {
-        return bad(format!(
-            "range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
-        ));
+    if r.nano_cpus != 0 {
+        // Counting reads several files: not for the many containers without a limit.
+        let count = std::thread::available_parallelism().map_or(1, usize::from) as i64;
+        if r.nano_cpus < 0 || r.nano_cpus > count * 1_000_000_000 {
+            return bad(format!(
+                "range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
+            ));
+        }
     }
     if r.cpu_period != 0 && !(1000..=1_000_000).contains(&r.cpu_period) {
         return bad(
@@ -283,16 +286,8 @@ fn cpus(r: &Resources) -> Checked {
     if r.cpu_quota > 0 && r.cpu_quota < 1000 {
         return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)");
     }
-    let available = |file: &str| {
-        std::fs::read_to_string(file).map_or_else(|_| "0".to_owned(), |t| t.trim().to_owned())
-    };
-    cpuset("cpuset cpus", "CPUs", &r.cpuset_cpus, &available("/sys/devices/system/cpu/online"))?;
-    cpuset(
-        "cpuset mems",
-        "memory nodes",
-        &r.cpuset_mems,
-        &available("/sys/devices/system/node/online"),
-    )
+    cpuset("cpuset cpus", "CPUs", &r.cpuset_cpus, "/sys/devices/system/cpu/online")?;
+    cpuset("cpuset mems", "memory nodes", &r.cpuset_mems, "/sys/devices/system/node/online")
 }
 
 fn cpuset(what: &str, plural: &str, wanted: &str, available: &str) -> Checked {
@@ -302,6 +297,8 @@ fn cpuset(what: &str, plural: &str, wanted: &str, available: &str) -> Checked {
     let Some(list) = numbers(wanted) else {
         return bad(format!("Invalid value {wanted} for {what}: invalid format: {wanted}"));
     };
+    let available = std::fs::read_to_string(available).unwrap_or_else(|_| "0".to_owned());
+    let available = available.trim();
     let online = numbers(available).unwrap_or_default();
     if list.iter().all(|n| online.contains(n)) {
         return Ok(());

@@ -2,7 +2,7 @@
 //! step runs under a lock that is never held across an await; what the machine puts out
 //! is done in order (record, row, events, replies), effects as tasks that report back.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -127,6 +127,8 @@ pub struct Container {
     cancel: Mutex<CancellationToken>,
     /// Mounts of the root file system, from create until the first start.
     pub(crate) mounts: Mutex<Option<Vec<Mount>>>,
+    /// Where its layers lie, as `inspect` shows it; known once somebody asked.
+    pub(crate) layers: OnceLock<StringMap>,
     /// Id and path of the sandbox of the present run.
     sandbox: Mutex<Option<(String, String)>>,
     /// The process whose detached sink has told all output; 0: none yet.
@@ -169,6 +171,7 @@ impl Container {
             machine: Mutex::new(Machine::new(state, rules(spec, STOP_TIMEOUT))),
             cancel: Mutex::default(),
             mounts: Mutex::default(),
+            layers: OnceLock::new(),
             sandbox: Mutex::default(),
             drained: watch::Sender::new(0),
             parked: Mutex::default(),

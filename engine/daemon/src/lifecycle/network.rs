@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use engine_api::{EndpointSettings, HostConfig};
-use network::{EndpointSpec, Netns, Networks, PortSpec, Protocol, SandboxKind};
+use network::{Endpoint, EndpointSpec, Netns, Networks, PortSpec, Protocol, Sandbox, SandboxKind};
 use plan::NamespaceChoice;
 use tokio::sync::oneshot;
 
@@ -15,13 +15,30 @@ use crate::engine::Engine;
 use crate::http::ApiError;
 use crate::records::Spec;
 
-/// What a start needs of the network.
-#[derive(Debug, Default)]
+/// What a start needs of the network before its spec can be written.
+#[derive(Debug)]
 pub(super) struct Joined {
     /// The namespace for the spec.
     pub choice: NamespaceChoice,
     /// The container's own addresses.
     pub addresses: Vec<IpAddr>,
+    links: oneshot::Receiver<network::Result<()>>,
+}
+
+impl Joined {
+    /// Completes when the links, addresses and routes are in the kernel, and tells of it.
+    pub(super) async fn connected(self, container: &Container) -> Result<(), Failure> {
+        answer(self.links).await?;
+        for (network, name, driver) in joined(container) {
+            container.events().publish(
+                "network",
+                "connect",
+                &network,
+                network_attributes(&container.id, &name, &driver),
+            );
+        }
+        Ok(())
+    }
 }
 
 /// The networks that a container has an endpoint on: id, name, driver.
@@ -43,8 +60,13 @@ pub(super) async fn on_thread<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let (done, result) = oneshot::channel();
     container.deps().network.submit(move |networks| {
+        // Who asked may have given up.
         let _ = done.send(job(networks));
     });
+    answer(result).await
+}
+
+async fn answer<T>(result: oneshot::Receiver<network::Result<T>>) -> Result<T, Failure> {
     match result.await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(e)) => Err(Failure::network(&e)),
@@ -52,7 +74,8 @@ pub(super) async fn on_thread<T: Send + 'static>(
     }
 }
 
-/// The sandbox of `spec` with all its endpoints.
+/// The sandbox of `spec` with all its endpoints reserved. Their links are made meanwhile, beside
+/// the runtime's work: [`Joined::connected`] waits for them.
 pub(super) async fn join(container: &Container, spec: &Spec) -> Result<Joined, Failure> {
     let mode = spec.host.network_mode.as_str();
     let kind = match mode {
@@ -66,33 +89,19 @@ pub(super) async fn join(container: &Container, spec: &Spec) -> Result<Joined, F
         matches!(kind, SandboxKind::Own | SandboxKind::Host) && !spec.config.network_disabled;
     let wanted = if connects { wanted(spec)? } else { Vec::new() };
     let id = spec.id.clone();
-    let (sandbox, endpoints) = on_thread(container, move |networks| {
-        let sandbox = networks.sandbox(&id, kind)?;
-        let connect = |networks: &mut Networks| {
-            wanted
-                .iter()
-                .map(|(network, spec)| networks.connect(&id, network, spec))
-                .collect::<network::Result<Vec<_>>>()
-        };
-        match connect(networks) {
-            Ok(endpoints) => Ok((sandbox, endpoints)),
-            Err(e) => {
-                // The first error tells what happened; what was made goes with the sandbox.
-                let _ = networks.release(&id);
-                Err(e)
-            }
+    let (reserved, answered) = oneshot::channel();
+    let (made, links) = oneshot::channel();
+    container.deps().network.submit(move |networks| {
+        let result = reserve(networks, &id, kind, &wanted);
+        let go_on = result.is_ok();
+        // Who asked may have given up; its release follows.
+        let _ = reserved.send(result);
+        if go_on {
+            let _ = made.send(networks.make_reserved(&id));
         }
-    })
-    .await?;
+    });
+    let (sandbox, endpoints) = answer(answered).await?;
     container.set_sandbox(&sandbox);
-    for (network, name, driver) in joined(container) {
-        container.events().publish(
-            "network",
-            "connect",
-            &network,
-            network_attributes(&container.id, &name, &driver),
-        );
-    }
     let choice = match sandbox.netns {
         Netns::Path(path) => NamespaceChoice::Path(path.to_string_lossy().into_owned()),
         Netns::Host => NamespaceChoice::Host,
@@ -100,7 +109,25 @@ pub(super) async fn join(container: &Container, spec: &Spec) -> Result<Joined, F
     };
     let v4 = endpoints.iter().filter_map(|e| e.ipv4.map(|(a, _)| IpAddr::from(a)));
     let v6 = endpoints.iter().filter_map(|e| e.ipv6.map(|(a, _)| IpAddr::from(a)));
-    Ok(Joined { choice, addresses: v4.chain(v6).collect() })
+    Ok(Joined { choice, addresses: v4.chain(v6).collect(), links })
+}
+
+fn reserve(
+    networks: &mut Networks,
+    id: &str,
+    kind: SandboxKind,
+    wanted: &[(String, EndpointSpec)],
+) -> network::Result<(Sandbox, Vec<Endpoint>)> {
+    let sandbox = networks.sandbox(id, kind)?;
+    let all = wanted.iter().map(|(network, spec)| networks.reserve(id, network, spec));
+    match all.collect() {
+        Ok(endpoints) => Ok((sandbox, endpoints)),
+        Err(e) => {
+            // The first error tells what happened; what was made goes with the sandbox.
+            let _ = networks.release(id);
+            Err(e)
+        }
+    }
 }
 
 /// What a create request says of endpoints must fit the networks that exist; one that does

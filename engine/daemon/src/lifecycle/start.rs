@@ -159,6 +159,7 @@ async fn steps(
     let created = created.map_err(|e| Failure::task(&RpcError::from(e)))?.into_inner();
     made.task = true;
     container.deliver(Input::Created { generation, pid: created.pid, detached_sink: foreign });
+    joined.connected(container).await?;
     going()?;
     sink::admit(container, &sink.socket)
         .await

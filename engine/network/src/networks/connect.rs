@@ -1,5 +1,6 @@
-//! Connecting a sandbox to a network and taking it off again. Addresses first, then the record,
-//! then the kernel; what fails leaves nothing.
+//! Connecting a sandbox to a network and taking it off again. Addresses and the record first
+//! ([`Networks::reserve`]), then the kernel ([`Networks::make_reserved`]); what fails leaves
+//! nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
@@ -7,8 +8,8 @@ use std::sync::Arc;
 
 use sys::netlink::Socket;
 
-use super::Networks;
 use super::kernel::{Inside, set_default_routes};
+use super::{Networks, SandboxState};
 use crate::driver::bridge::{MAX_PORTS, mac_of};
 use crate::driver::{JoinPlan, LinkKind};
 use crate::records::{EndpointRecord, Origin};
@@ -32,6 +33,20 @@ impl Networks {
         network: &str,
         spec: &EndpointSpec,
     ) -> Result<Endpoint> {
+        let endpoint = self.reserve(container, network, spec)?;
+        self.make_reserved(container)?;
+        Ok(endpoint)
+    }
+
+    /// First half of `connect`: addresses are taken and the endpoint is recorded and shown, the
+    /// kernel knows nothing yet. A start reserves first, since its spec needs the addresses, and
+    /// has the links made beside the runtime's own work.
+    pub fn reserve(
+        &mut self,
+        container: &str,
+        network: &str,
+        spec: &EndpointSpec,
+    ) -> Result<Endpoint> {
         let network = self.reader.find(network)?;
         let wanted = validate::endpoint(&network, spec)?;
         self.check_sandbox(container, &network, spec)?;
@@ -46,19 +61,8 @@ impl Networks {
         let addresses = self.driver(&network.driver)?.capabilities().addresses;
         let taken = if addresses { self.take(&network, &wanted)? } else { Taken::default() };
         let endpoint = self.new_endpoint(container, &network, spec, &wanted, &taken, addresses)?;
-        let joined = self.join(&network, &endpoint);
-        match joined {
-            Ok(record) => {
-                if let Some(state) = self.networks.get_mut(&network.id) {
-                    state.ports += record.host_links.len();
-                }
-                if let Some(state) = self.sandboxes.get_mut(container) {
-                    state.endpoints.push(record);
-                    state.ready = None;
-                }
-                self.reader.put_endpoint(endpoint.clone());
-                Ok(endpoint)
-            }
+        match self.record_endpoint(&network, &endpoint) {
+            Ok(()) => Ok(endpoint),
             Err(error) => {
                 self.free(&endpoint);
                 Err(error)
@@ -66,7 +70,66 @@ impl Networks {
         }
     }
 
-    fn check_sandbox(&self, container: &str, network: &Network, spec: &EndpointSpec) -> Result<()> {
+    fn record_endpoint(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()> {
+        let plan = self.driver(&network.driver)?.join(network, endpoint)?;
+        let record = EndpointRecord { endpoint: endpoint.clone(), host_links: host_links(&plan) };
+        self.records.put_endpoint(&record)?;
+        if let Some(state) = self.networks.get_mut(&network.id) {
+            state.ports += record.host_links.len();
+        }
+        if let Some(state) = self.sandboxes.get_mut(&endpoint.container) {
+            state.endpoints.push(record);
+            state.unmade += 1;
+        }
+        self.reader.put_endpoint(endpoint.clone());
+        Ok(())
+    }
+
+    /// Second half of `connect`: makes what is reserved in the kernel, in order. The first that
+    /// fails is taken back with those after it.
+    pub fn make_reserved(&mut self, container: &str) -> Result<()> {
+        while let Some(record) = self.next_unmade(container) {
+            let made = self
+                .plan_of(&record)
+                .and_then(|(network, plan)| self.make(&network, &record, &plan));
+            let Some(state) = self.sandboxes.get_mut(container) else { return Ok(()) };
+            match made {
+                Ok(()) => {
+                    state.unmade -= 1;
+                    state.ready = None;
+                }
+                Err(error) => {
+                    let first = state.endpoints.len() - state.unmade;
+                    state.unmade = 0;
+                    for record in state.endpoints.split_off(first) {
+                        self.records.delete_endpoint(&record)?;
+                        self.forget(&record);
+                        self.free(&record.endpoint);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn next_unmade(&self, container: &str) -> Option<EndpointRecord> {
+        let state = self.sandboxes.get(container)?;
+        state.endpoints.iter().rev().take(state.unmade).next_back().cloned()
+    }
+
+    fn plan_of(&self, record: &EndpointRecord) -> Result<(Arc<Network>, JoinPlan)> {
+        let network = self.reader.find(record.endpoint.network.as_str())?;
+        let plan = self.driver(&network.driver)?.join(&network, &record.endpoint)?;
+        Ok((network, plan))
+    }
+
+    fn check_sandbox(
+        &mut self,
+        container: &str,
+        network: &Network,
+        spec: &EndpointSpec,
+    ) -> Result<()> {
         let state =
             self.sandboxes.get(container).ok_or_else(|| Error::NoSandbox(container.to_owned()))?;
         if state.endpoints.iter().any(|e| e.endpoint.network == network.id) {
@@ -91,8 +154,15 @@ impl Networks {
                 "container cannot be connected to multiple networks with one of the networks in private (none) mode".to_owned(),
             ));
         }
-        if let (Some(link), Some(full)) = (&network.link, self.networks.get(&network.id))
-            && full.ports >= MAX_PORTS
+        let ports = |all: &Self| all.networks.get(&network.id).map_or(0, |n| n.ports);
+        if network.link.is_some() && ports(self) >= MAX_PORTS {
+            // Those of the dead count until they are really gone.
+            self.settle_until(|tomb| {
+                tomb.endpoints.iter().any(|e| e.endpoint.network == network.id)
+            })?;
+        }
+        if let Some(link) = &network.link
+            && ports(self) >= MAX_PORTS
         {
             return Err(Error::BridgeFull {
                 network: network.name.clone(),
@@ -134,7 +204,25 @@ impl Networks {
         Ok(taken)
     }
 
+    /// The wanted address or the next one; from a full pool what the dead hold, once it is free.
     fn take_one(
+        &mut self,
+        network: &NetworkId,
+        v4: bool,
+        wish: Option<IpAddr>,
+    ) -> Result<Option<(IpAddr, u8)>> {
+        match self.try_take_one(network, v4, wish) {
+            Err(_) if wish.is_none() => {
+                self.settle_until(|tomb| {
+                    tomb.endpoints.iter().any(|e| e.endpoint.network == *network)
+                })?;
+                self.try_take_one(network, v4, wish)
+            }
+            taken => taken,
+        }
+    }
+
+    fn try_take_one(
         &mut self,
         network: &NetworkId,
         v4: bool,
@@ -224,18 +312,6 @@ impl Networks {
             .unwrap_or_default()
     }
 
-    /// Records the endpoint and makes it in the kernel.
-    fn join(&mut self, network: &Arc<Network>, endpoint: &Endpoint) -> Result<EndpointRecord> {
-        let plan = self.driver(&network.driver)?.join(network, endpoint)?;
-        let record = EndpointRecord { endpoint: endpoint.clone(), host_links: host_links(&plan) };
-        self.records.put_endpoint(&record)?;
-        if let Err(error) = self.make(network, &record, &plan) {
-            self.records.delete_endpoint(&record)?;
-            return Err(error);
-        }
-        Ok(record)
-    }
-
     /// Makes a recorded endpoint in the kernel; also at restore.
     pub(super) fn make(
         &mut self,
@@ -310,7 +386,7 @@ impl Networks {
         new: Option<&Endpoint>,
         socket: &mut Socket,
     ) -> Result<()> {
-        let known = self.sandboxes.get(container).map_or(&[][..], |s| s.endpoints.as_slice());
+        let known = self.sandboxes.get(container).map_or(&[][..], SandboxState::made);
         let best = known
             .iter()
             .map(|e| &e.endpoint)
@@ -351,6 +427,8 @@ impl Networks {
                 }
             });
         };
+        // A start under way: what it reserved is made first, so that it counts on what is there.
+        self.make_reserved(&holder)?;
         let Some(state) = self.sandboxes.get_mut(&holder) else {
             return Err(Error::NoSandbox(holder));
         };

@@ -143,7 +143,7 @@ impl Networks {
             // connection made at once takes a second.
             route::link_by_name(inside.socket, &link.target_name)?;
             route::link_by_name(&mut self.host, host_name)?;
-            if self.networks.get(&record.endpoint.network).is_some_and(|n| n.ports == 0) {
+            if self.networks.get(&record.endpoint.network).is_some_and(|n| n.ports <= 1) {
                 let LinkKind::Veth { bridge, .. } = &link.kind;
                 route::link_by_name(&mut self.host, bridge)?;
             }

@@ -48,6 +48,15 @@ struct SandboxState {
     /// Descriptors from the pool, until the first endpoint is there.
     ready: Option<Ready>,
     endpoints: Vec<EndpointRecord>,
+    /// How many of `endpoints`, at its end, are reserved and not in the kernel yet.
+    unmade: usize,
+}
+
+impl SandboxState {
+    /// The endpoints that exist in the kernel.
+    fn made(&self) -> &[EndpointRecord] {
+        &self.endpoints[..self.endpoints.len() - self.unmade]
+    }
 }
 
 /// All networks, sandboxes and endpoints of a daemon.
@@ -63,6 +72,7 @@ pub struct Networks {
     networks: BTreeMap<NetworkId, NetworkState>,
     sandboxes: BTreeMap<String, SandboxState>,
     dying: BTreeMap<SandboxId, release::Dying>,
+    unclean: release::Unclean,
     queue: VecDeque<SandboxId>,
 }
 
@@ -89,6 +99,7 @@ impl Networks {
             networks: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             dying: BTreeMap::new(),
+            unclean: release::Unclean::default(),
             queue: VecDeque::new(),
         };
         for network in networks.records.networks()? {

@@ -1,6 +1,7 @@
 //! What follows from a tombstone: the firewall's elements go, the namespace is let die, and only
-//! when the kernel told that the links are gone are addresses free again. Everything is bounded:
-//! how many die at once, how long a death may take before it is helped along.
+//! when the kernel told that the links are gone and tracked connections are forgotten are
+//! addresses free again. Everything is bounded: how many die at once, how long a death may take
+//! before it is helped along.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,6 +22,9 @@ const SLICE: usize = 32;
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// How long an operation waits for what a dying endpoint holds.
 const CLAIM: Duration = Duration::from_secs(5);
+/// Addresses whose links are gone wait this long for others: forgetting tracked connections walks
+/// the kernel's whole table, some 10 ms whatever is in it, so it is done once for many.
+const GATHER: Duration = Duration::from_millis(1000);
 
 /// A released container whose links may still exist.
 pub(super) struct Dying {
@@ -29,13 +33,37 @@ pub(super) struct Dying {
     since: Option<Instant>,
 }
 
+/// Containers whose links are gone; their addresses are free once the kernel forgot their
+/// connections.
+#[derive(Default)]
+pub(super) struct Unclean {
+    tombstones: Vec<Tombstone>,
+    /// Since the first of them.
+    since: Option<Instant>,
+}
+
+impl Unclean {
+    fn due_in(&self) -> Option<Duration> {
+        self.since.map(|since| GATHER.saturating_sub(since.elapsed()))
+    }
+}
+
 impl Networks {
     /// Lets go of all that a container holds, once it is recorded; the rest follows in `maintain`.
     /// A container without a sandbox is no error.
     pub fn release(&mut self, container: &str) -> Result<()> {
         let Some(state) = self.sandboxes.get(container) else { return Ok(()) };
-        let tombstone =
+        let mut tombstone =
             Tombstone { sandbox: state.record.clone(), endpoints: state.endpoints.clone() };
+        let made = state.made().len();
+        for reserved in &mut tombstone.endpoints[made..] {
+            // Nobody will tell of the end of links that never were.
+            let port = self.networks.get_mut(&reserved.endpoint.network);
+            if let Some(network) = port {
+                network.ports = network.ports.saturating_sub(reserved.host_links.len());
+            }
+            reserved.host_links.clear();
+        }
         self.records.bury(&tombstone)?;
         // A namespace nobody used is as good as new, but its id was told: it is not used again.
         self.sandboxes.remove(container);
@@ -70,7 +98,10 @@ impl Networks {
         self.hear()?;
         self.take_down()?;
         self.help_along();
-        self.settle()?;
+        self.settle();
+        if self.unclean.due_in() == Some(Duration::ZERO) {
+            self.clean()?;
+        }
         if self.dying.is_empty() && self.namespaces.lacks() {
             self.namespaces.refill()?;
         }
@@ -79,13 +110,8 @@ impl Networks {
         } else if self.namespaces.lacks() {
             Some(Duration::from_millis(1))
         } else {
-            None
+            self.unclean.due_in()
         })
-    }
-
-    /// Whether nothing is dying any more.
-    pub fn settled(&self) -> bool {
-        self.dying.is_empty()
     }
 
     fn hear(&mut self) -> Result<()> {
@@ -173,19 +199,25 @@ impl Networks {
         }
     }
 
-    fn settle(&mut self) -> Result<()> {
+    fn settle(&mut self) {
         let done: Vec<SandboxId> = self
             .dying
             .iter()
             .filter(|(_, d)| d.since.is_some() && d.links.is_empty())
             .map(|(id, _)| id.clone())
             .collect();
-        if done.is_empty() {
-            return Ok(());
+        let gone = done.iter().filter_map(|id| self.dying.remove(id)).map(|d| d.tombstone);
+        self.unclean.tombstones.extend(gone);
+        if !self.unclean.tombstones.is_empty() {
+            self.unclean.since.get_or_insert_with(Instant::now);
         }
-        let gone: Vec<Dying> = done.iter().filter_map(|id| self.dying.remove(id)).collect();
+    }
+
+    /// Frees the addresses of those whose links are gone.
+    fn clean(&mut self) -> Result<()> {
+        let gone = std::mem::take(&mut self.unclean).tombstones;
         let records: Vec<EndpointRecord> =
-            gone.iter().flat_map(|d| d.tombstone.endpoints.clone()).collect();
+            gone.iter().flat_map(|tombstone| tombstone.endpoints.clone()).collect();
         Self::clean_connections(&records);
         for record in &records {
             self.free(&record.endpoint);
@@ -193,8 +225,8 @@ impl Networks {
                 state.ports = state.ports.saturating_sub(record.host_links.len());
             }
         }
-        for id in &done {
-            self.records.delete_tombstone(id)?;
+        for tombstone in &gone {
+            self.records.delete_tombstone(&tombstone.sandbox.id)?;
         }
         Ok(())
     }
@@ -227,6 +259,9 @@ impl Networks {
     pub(super) fn settle_until(&mut self, matches: impl Fn(&Tombstone) -> bool) -> Result<()> {
         let deadline = Instant::now() + CLAIM;
         loop {
+            if self.unclean.tombstones.iter().any(&matches) {
+                self.clean()?;
+            }
             let Some(dying) = self.dying.values().find(|d| matches(&d.tombstone)) else {
                 return Ok(());
             };
@@ -248,6 +283,7 @@ impl Networks {
         loop {
             self.maintain()?;
             if self.dying.is_empty() {
+                self.clean()?;
                 return Ok(true);
             }
             if Instant::now() > deadline {

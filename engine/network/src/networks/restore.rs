@@ -248,7 +248,7 @@ impl Networks {
                 self.reader.put_endpoint(record.endpoint.clone());
             }
             let container = sandbox.container.clone();
-            let state = SandboxState { record: sandbox, ready: None, endpoints: mine };
+            let state = SandboxState { record: sandbox, ready: None, endpoints: mine, unmade: 0 };
             self.sandboxes.insert(container, state);
         }
         // An endpoint without a sandbox: its sandbox's record was never written, nothing uses it.

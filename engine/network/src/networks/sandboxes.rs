@@ -48,7 +48,7 @@ impl Networks {
             }
             return Err(error);
         }
-        let state = SandboxState { record, ready, endpoints: Vec::new() };
+        let state = SandboxState { record, ready, endpoints: Vec::new(), unmade: 0 };
         self.sandboxes.insert(container.to_owned(), state);
         self.describe(container)
     }

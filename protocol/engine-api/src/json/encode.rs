@@ -97,33 +97,45 @@ impl Encoder {
     /// A string, quoted and escaped.
     pub fn string(&mut self, s: &str) {
         self.out.push('"');
-        let mut from = 0;
-        for (at, c) in s.char_indices() {
-            let plain = match c {
-                '"' | '\\' | '\u{2028}' | '\u{2029}' => false,
-                '<' | '>' | '&' => !self.html,
-                c => c >= ' ',
-            };
-            if plain {
-                continue;
+        let mut rest = s;
+        while let Some(at) = rest.bytes().position(|b| self.may_need_escape(b)) {
+            let (plain, from) = rest.split_at(at);
+            self.out.push_str(plain);
+            let mut chars = from.chars();
+            if let Some(c) = chars.next() {
+                self.escaped(c);
             }
-            self.out.push_str(&s[from..at]);
-            from = at + c.len_utf8();
-            match c {
-                '"' => self.out.push_str("\\\""),
-                '\\' => self.out.push_str("\\\\"),
-                '\n' => self.out.push_str("\\n"),
-                '\r' => self.out.push_str("\\r"),
-                '\t' => self.out.push_str("\\t"),
-                '\u{8}' => self.out.push_str("\\b"),
-                '\u{c}' => self.out.push_str("\\f"),
-                c => {
-                    let _ = write!(self.out, "\\u{:04x}", c as u32);
-                }
-            }
+            rest = chars.as_str();
         }
-        self.out.push_str(&s[from..]);
+        self.out.push_str(rest);
         self.out.push('"');
+    }
+
+    /// Whether a character that begins with this byte may need an escape; the two separators of
+    /// lines and paragraphs begin with 0xe2.
+    fn may_need_escape(&self, b: u8) -> bool {
+        match b {
+            b'"' | b'\\' | 0xe2 => true,
+            b'<' | b'>' | b'&' => self.html,
+            b => b < b' ',
+        }
+    }
+
+    fn escaped(&mut self, c: char) {
+        match c {
+            '"' => self.out.push_str("\\\""),
+            '\\' => self.out.push_str("\\\\"),
+            '\n' => self.out.push_str("\\n"),
+            '\r' => self.out.push_str("\\r"),
+            '\t' => self.out.push_str("\\t"),
+            '\u{8}' => self.out.push_str("\\b"),
+            '\u{c}' => self.out.push_str("\\f"),
+            '\u{2028}' | '\u{2029}' | '\0'..' ' | '<' | '>' | '&' => {
+                let _ = write!(self.out, "\\u{:04x}", c as u32);
+            }
+            // Begins like a separator and is none.
+            c => self.out.push(c),
+        }
     }
 
     /// Any value, members in the order they have.

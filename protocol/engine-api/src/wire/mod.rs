@@ -83,6 +83,33 @@ pub fn encode<T: Wire + ?Sized>(value: &T, version: ApiVersion) -> String {
     out
 }
 
+/// A reply's body that is a list, encoded item by item: the items need not all exist at once.
+#[derive(Debug)]
+pub struct ListBody(Encoder);
+
+impl ListBody {
+    /// An empty list for `version`.
+    pub fn new(version: ApiVersion) -> Self {
+        let mut e = Encoder::new(version);
+        e.begin_array();
+        Self(e)
+    }
+
+    /// Appends an item.
+    pub fn push<T: Wire + ?Sized>(&mut self, item: &T) {
+        self.0.item();
+        item.encode(&mut self.0);
+    }
+
+    /// The text, with the newline that Go adds.
+    pub fn finish(mut self) -> String {
+        self.0.end_array();
+        let mut out = self.0.finish();
+        out.push('\n');
+        out
+    }
+}
+
 /// The same with HTML escapes and without newline: one message of a stream.
 pub fn encode_html<T: Wire + ?Sized>(value: &T, version: ApiVersion) -> String {
     let mut e = Encoder::html(version);

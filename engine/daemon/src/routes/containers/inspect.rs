@@ -116,29 +116,33 @@ fn state(row: &Row) -> ContainerState {
     }
 }
 
+/// Where the root file system's layers lie. They never move while the daemon runs, so containerd
+/// is asked once.
 async fn driver_data(engine: &Engine, container: &Container, row: &Row) -> DriverData {
-    let request =
-        MountsRequest { snapshotter: row.fixed.snapshotter.clone(), key: container.id.clone() };
-    let mounts = engine
-        .client
-        .snapshots()
-        .mounts(request)
-        .await
-        .map(|a| a.into_inner().mounts)
-        .unwrap_or_default();
-    let mut data = StringMap::from([("ID".to_owned(), container.id.clone())]);
-    let options = mounts.iter().filter(|m| m.r#type == "overlay").flat_map(|m| &m.options);
-    for option in options {
-        let (key, value) = option.split_once('=').unwrap_or((option, ""));
-        let name = match key {
-            "lowerdir" => "LowerDir",
-            "upperdir" => "UpperDir",
-            "workdir" => "WorkDir",
-            _ => continue,
-        };
-        data.insert(name.to_owned(), value.to_owned());
+    let name = row.fixed.snapshotter.clone();
+    if let Some(data) = container.layers.get() {
+        return DriverData { data: Some(data.clone()), name };
     }
-    DriverData { data: Some(data), name: row.fixed.snapshotter.clone() }
+    let request = MountsRequest { snapshotter: name.clone(), key: container.id.clone() };
+    let answer = engine.client.snapshots().mounts(request).await;
+    let mut data = StringMap::from([("ID".to_owned(), container.id.clone())]);
+    if let Ok(answer) = answer {
+        let mounts = answer.into_inner().mounts;
+        let overlays = mounts.iter().filter(|m| m.r#type == "overlay").flat_map(|m| &m.options);
+        data.extend(overlays.filter_map(|option| {
+            let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            let name = match key {
+                "lowerdir" => "LowerDir",
+                "upperdir" => "UpperDir",
+                "workdir" => "WorkDir",
+                _ => return None,
+            };
+            Some((name.to_owned(), value.to_owned()))
+        }));
+        // Another request may have been quicker; it heard the same.
+        let _ = container.layers.set(data.clone());
+    }
+    DriverData { data: Some(data), name }
 }
 
 fn networks(engine: &Engine, container: &Container, row: &Row, spec: &Spec) -> NetworkSettings {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine_api::filters::{CONTAINERS, FilterError, Filters};
 use engine_api::{
-    ContainerSummary, EndpointSettings, Port, SummaryHostConfig, SummaryNetworkSettings,
+    ContainerSummary, EndpointSettings, ListBody, Port, SummaryHostConfig, SummaryNetworkSettings,
 };
 use http::StatusCode;
 use jiff::Timestamp;
@@ -47,16 +47,16 @@ pub(super) async fn list(engine: Arc<Engine>, request: Request) -> Result<Respon
             out.push((container, row));
         }
     }
-    let mut items = Vec::with_capacity(out.len());
+    let mut body = ListBody::new(request.version);
     for (container, row) in out {
         let mut item = summary(&engine, &container, &row);
         if size {
             item.size_rw = super::inspect::size(&engine, &container).await;
             item.size_root_fs = item.size_rw + image_size(&engine, &row);
         }
-        items.push(item);
+        body.push(&item);
     }
-    Ok(Response::json_with(StatusCode::OK, &items, request.version))
+    Ok(Response::new(StatusCode::OK, "application/json", body.finish()))
 }
 
 pub(super) fn image_size(engine: &Engine, row: &Row) -> i64 {
