@@ -7,6 +7,9 @@ mod common;
 
 use common::{Bundle, runtimes, text};
 use serde_json::json;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -203,6 +206,48 @@ fn without_a_cgroup_namespace_the_new_cgroup_takes_the_place_of_the_old_one() {
     assert!(out.status.success(), "{}", text(&out.stderr));
     let now = count(&bundle);
     eventually("it counts on", || count(&bundle) > now);
+}
+
+/// Takes the terminal that a runtime sends to a socket.
+fn receive_terminal(listener: UnixListener) -> std::thread::JoinHandle<std::os::fd::OwnedFd> {
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut name = [0u8; 64];
+        sys::tty::recv_fd(stream.as_fd(), &mut name).unwrap().1.unwrap()
+    })
+}
+
+#[test]
+fn a_terminal_comes_back_through_the_console_socket() {
+    let Some(bundle) = counting("terminal") else { return };
+    bundle.edit(|spec| {
+        spec["process"]["terminal"] = json!(true);
+        spec["process"]["args"] = json!(["sh", "-c", "while read line; do echo \"<$line>\"; done"]);
+    });
+    let socket = bundle.path("console.sock");
+    let word = socket.to_str().unwrap();
+    let folder = bundle.folder.path().to_str().unwrap();
+    let first = receive_terminal(UnixListener::bind(&socket).unwrap());
+    let words = ["run", "--detach", "--bundle", folder, "--console-socket", word, &bundle.id];
+    let out = quietly(&bundle, &words);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let master = first.join().unwrap();
+    let out = save(&bundle, &[]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    drop(master);
+    std::fs::remove_file(&socket).unwrap();
+    let second = receive_terminal(UnixListener::bind(&socket).unwrap());
+    let out = bring_back(&bundle, &["--console-socket", word]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let mut terminal = std::fs::File::from(second.join().unwrap());
+    terminal.write_all(b"hello\n").unwrap();
+    let mut said = Vec::new();
+    while !text(&said).contains("<hello>") {
+        let mut part = [0u8; 256];
+        let got = terminal.read(&mut part).unwrap();
+        assert!(got > 0, "{}", text(&said));
+        said.extend_from_slice(&part[..got]);
+    }
 }
 
 #[test]
