@@ -187,6 +187,48 @@ fn a_creation_that_fails_later_leaves_no_unit() {
 }
 
 #[test]
+fn a_unit_that_is_anothers_is_left_alone() {
+    let Some(first) = with_systemd("first", &["sleep", "1000"]) else { return };
+    start(&first);
+    let Some(second) = with_systemd("second", &["sleep", "1000"]) else { return };
+    second.edit(|spec| {
+        spec["linux"]["cgroupsPath"] = json!(format!("ferry-test.slice:pre:{}", first.id));
+    });
+    let folder = second.folder.path().to_str().unwrap();
+    let out = driven(&second, &["create", "--bundle", folder, &second.id]);
+    let log = std::fs::read_to_string(second.path("log")).unwrap();
+    assert_eq!(out.status.code(), Some(1), "{log}");
+    assert!(log.contains("unable to start unit"), "{log}");
+    assert_eq!(first.status(), "running");
+    assert!(exists(&unit(&first)));
+}
+
+#[test]
+fn the_root_of_a_user_namespace_gets_the_unit_s_cgroup() {
+    let script = "stat -c %u /sys/fs/cgroup/cgroup.procs";
+    for (runtime, program) in runtimes() {
+        if runtime == "crun-static" {
+            continue;
+        }
+        let Some(mut bundle) = with_systemd("owner", &["sh", "-c", script]) else { return };
+        bundle.program = program;
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(bundle.folder.path(), open).unwrap();
+        bundle.edit(common::with_own_cgroup);
+        let folder = bundle.folder.path();
+        let out = Command::new(&bundle.program)
+            .arg("--systemd-cgroup")
+            .arg("--root")
+            .arg(bundle.path("state"))
+            .args(["run", "--bundle", folder.to_str().unwrap(), &bundle.id])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(text(&out.stdout), "0\n", "{runtime}: {}", text(&out.stderr));
+    }
+}
+
+#[test]
 fn what_systemd_or_the_driver_refuses_is_told_in_runcs_words() {
     type Change = fn(&mut Value);
     let changes: [(&str, Change, &str); 4] = [

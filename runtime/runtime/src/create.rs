@@ -4,7 +4,7 @@ use crate::caps::Sets;
 use crate::console;
 use crate::error::{At, Error, Result};
 use crate::foreground;
-use crate::group::{self, Place, Remains};
+use crate::group::{self, Place};
 use crate::hooks;
 use crate::idmap;
 use crate::init::{Flags, Init};
@@ -188,10 +188,8 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     let mut record = new_record(request, &launch, &place);
     home.begin(&record)?;
     notify::prepare(&home, &mut launch)?;
-    let remains = Remains::of(&record);
-    undo.push(move || drop(remains.remove()));
-    place.make()?;
-    place.give_away(&launch)?;
+    undo.push(place.undo(false));
+    place.make(&launch)?;
     record.cgroup_paths.clone_from(&place.group);
 
     let (ours, theirs) = sync::pair()?;
@@ -410,8 +408,7 @@ fn attend(channel: &Channel, launch: &Launch, record: &Record, place: &mut Place
         match channel.hear()? {
             Message::Ready => return Ok(()),
             Message::Grouped => {
-                place.adopt(pid)?;
-                place.give_away(launch)?;
+                place.adopt(launch, pid)?;
                 channel.say(&Message::Grouped)?;
             }
             Message::Mapped => {

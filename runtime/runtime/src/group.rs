@@ -8,11 +8,14 @@ use crate::create::Create;
 use crate::dev;
 use crate::error::{At, Error, Result};
 use crate::launch::Launch;
+use crate::lifecycle;
 use crate::record::Record;
 use cgroup::systemd::{self, Manager, Property, Unit};
 use cgroup::{Cgroup, Host, RdtGroup, Resctrl};
 use oci::runtime::{DeviceRule, IntelRdt, Resources};
+use std::cell::Cell;
 use std::path::Path;
+use std::rc::Rc;
 
 /// Where a container's cgroup is and what its limits are.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub(crate) struct Place {
     named: bool,
     /// The group in the resctrl file system.
     pub rdt: Option<RdtGroup>,
+    /// Whether the unit is somebody else's, who must not suffer from our failure.
+    foreign: Rc<Cell<bool>>,
 }
 
 impl Place {
@@ -51,6 +56,7 @@ impl Place {
             rootless,
             named: !path.is_empty(),
             rdt: None,
+            foreign: Rc::default(),
         };
         if let (Some(rdt), Some(root)) = (&launch.linux.intel_rdt, Resctrl::find()) {
             place.rdt = Some(root.plan(rdt, &request.id).map_err(rdt_error)?);
@@ -88,7 +94,7 @@ impl Place {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(crate) fn make(&mut self) -> Result<()> {
+    pub(crate) fn make(&mut self, launch: &Launch) -> Result<()> {
         if self.unit.is_some() {
             return Ok(());
         }
@@ -110,23 +116,43 @@ impl Place {
         } else {
             self.group = self.group.create_where_allowed(self.named)?;
         }
-        self.limit()
+        self.limit()?;
+        self.give_away(launch)
+    }
+
+    /// Takes back what was made so far; with `kill` after ending what runs in it.
+    pub(crate) fn undo(&self, kill: bool) -> impl FnOnce() + use<> {
+        let (unit, rdt) = (self.unit.clone(), self.rdt.clone());
+        let remains = Remains { unit, group: self.group.clone(), rdt };
+        let foreign = Rc::clone(&self.foreign);
+        move || {
+            if foreign.get() {
+                return;
+            }
+            if kill {
+                lifecycle::kill_all(&remains.group);
+            }
+            drop(remains.remove());
+        }
     }
 
     /// Makes the unit around the waiting process, and what of its cgroup systemd does not make.
     ///
     /// # Errors
     /// When systemd or the kernel refuses.
-    pub(crate) fn adopt(&mut self, pid: i32) -> Result<()> {
+    pub(crate) fn adopt(&mut self, launch: &Launch, pid: i32) -> Result<()> {
         let (Some(unit), Some(manager)) = (&self.unit, &mut self.manager) else { return Ok(()) };
         let limits = (&self.resources, self.devices.as_deref());
-        manager.start(unit, pid, &self.group, limits, &self.properties)?;
+        let started = manager.start(unit, pid, &self.group, limits, &self.properties);
+        self.foreign.set(matches!(started, Err(cgroup::Error::UnitExists { .. })));
+        started?;
         if self.rootless && !self.group.is_unified() {
             self.group = self.group.create_where_allowed(true)?;
         } else {
             self.group.create()?;
         }
-        self.limit()
+        self.limit()?;
+        self.give_away(launch)
     }
 
     /// Whether a process that may not enter the cgroup is none the worse outside of it.
@@ -170,7 +196,7 @@ impl Place {
     ///
     /// # Errors
     /// As chown(2).
-    pub(crate) fn give_away(&self, launch: &Launch) -> Result<()> {
+    fn give_away(&self, launch: &Launch) -> Result<()> {
         use sys::ns::flag;
         let delegated = launch.new & flag::CGROUP != 0 && launch.in_user_namespace();
         let writable = |mount: &crate::launch::MountPlan| {
@@ -186,7 +212,7 @@ impl Place {
             (map.container_id..map.container_id.saturating_add(map.size)).contains(&uid)
         };
         let Some(map) = launch.linux.uid_mappings.iter().find(inside) else { return Ok(()) };
-        self.group.give_to(map.host_id + (uid - map.container_id)).map_err(Error::from)
+        self.group.give_to(map.host_id.saturating_add(uid - map.container_id)).map_err(Error::from)
     }
 }
 

@@ -76,6 +76,14 @@ pub enum Error {
     /// The service manager refused, or can't be reached.
     #[error("{0}")]
     Systemd(String),
+    /// A unit of that name is there already, and not ours.
+    #[error("unable to start unit {name:?}: {text}")]
+    UnitExists {
+        /// The unit.
+        name: String,
+        /// The manager's words.
+        text: String,
+    },
     /// The freezer did not reach the state asked for in time.
     #[error("unable to freeze")]
     FreezeTimeout,

@@ -10,7 +10,7 @@ use super::{Criu, DESCRIPTORS, OLDEST, Options, field, joined, outer_mounts, ref
 use crate::create::{Create, Terminal, Undo, new_record, terminal_socket, write_pid};
 use crate::error::{At, Error, Result};
 use crate::foreground;
-use crate::group::{Place, Remains};
+use crate::group::Place;
 use crate::hooks;
 use crate::launch::Launch;
 use crate::lifecycle;
@@ -85,13 +85,9 @@ fn bring_back(
     let mut record = new_record(request, launch, &place);
     home.begin(&record)?;
     home.keep_config(&launch.text)?;
-    let remains = Remains::of(&record);
-    undo.push(move || {
-        // Its processes first: CRIU's own are in the cgroup as well.
-        lifecycle::kill_all(&remains.group);
-        drop(remains.remove());
-    });
-    place.make()?;
+    // Its processes first: CRIU's own are in the cgroup as well.
+    undo.push(place.undo(true));
+    place.make(launch)?;
     record.cgroup_paths.clone_from(&place.group);
 
     let path = home.path.join("criu-root");
@@ -104,7 +100,7 @@ fn bring_back(
     let join = if place.unit.is_some() { Vec::new() } else { place.group.open_joins()? };
     let service = Service::start(&Start { extra: &extra, join: &join, streams: true })?;
     let pid = service.pid();
-    place.adopt(pid)?;
+    place.adopt(launch, pid)?;
     place.divide(launch.linux.intel_rdt.as_ref(), pid)?;
     name_cgroups(&mut options, pid)?;
     let mut message = Message::default();

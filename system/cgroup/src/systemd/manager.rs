@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 const NAME: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
 const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
+const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const PRIVATE: &str = "/run/systemd/private";
 /// How long an answer may take.
 const CALL: Duration = Duration::from_secs(25);
@@ -114,14 +115,17 @@ impl Manager {
             .with(pairs(all))
             .with(Value::array("(sa(sv))", []));
         let mut answer = self.bus.call(message.clone(), CALL);
-        if answer.as_ref().err().and_then(|e| e.name())
-            == Some("org.freedesktop.systemd1.UnitExists")
-        {
+        if answer.as_ref().err().and_then(|e| e.name()) == Some(EXISTS) {
             // It may be the rest of one that failed, which only this clears.
             self.forget(unit);
             answer = self.bus.call(message, CALL);
         }
-        let answer = answer.map_err(|e| failed(&text(&e)))?;
+        let answer = match answer {
+            Err(error) if error.name() == Some(EXISTS) => {
+                return Err(Error::UnitExists { name: unit.name.clone(), text: text(&error) });
+            }
+            other => other.map_err(|e| failed(&text(&e)))?,
+        };
         match self.await_job(&answer) {
             Ok(result) if result == "done" => Ok(()),
             Ok(result) => {
