@@ -14,6 +14,7 @@ if [ "$1" = job ]; then
     mount -t overlay -o "lowerdir=/run/lower/$tag,upperdir=/run/upper/$tag,workdir=/run/work/$tag" overlay "$path"
   done < /job/shares
   cd "$(cat /job/folder)" 2>/dev/null || cd /root
+  : > /job/started
   stty raw -echo < /dev/hvc0 2>/dev/null
   if [ -s /job/command ]; then
     setsid sh /job/command < /dev/null > /dev/hvc0 2>&1

@@ -30,6 +30,10 @@ real programs of the seam suites are at their own paths inside; what is written 
 `cargo xtask vm test` runs the runtime's tests in it, as `cargo xtask test` does.
 ";
 
+/// How long a machine may take until its command runs, and how often it is tried.
+const BOOT: Duration = Duration::from_secs(180);
+const BOOTS: u32 = 3;
+
 /// How a machine is started.
 pub struct Machine {
     systemd: bool,
@@ -69,7 +73,18 @@ impl Machine {
     }
 
     /// Boots and begins to run `script`, or a shell when it is empty.
-    pub fn run(&self, script: &str, stdout: Stdio) -> Result<Running> {
+    pub fn run(&self, script: &str, stdout: fn() -> Stdio) -> Result<Running> {
+        for _ in 1..BOOTS {
+            let mut running = self.boot(script, stdout())?;
+            if running.has_started()? {
+                return Ok(running);
+            }
+            eprintln!("the machine did not come up; once more");
+        }
+        self.boot(script, stdout())
+    }
+
+    fn boot(&self, script: &str, stdout: Stdio) -> Result<Running> {
         let job = tempfile::Builder::new().prefix("ferry-vm-").tempdir()?;
         let init = workspace_root().join("tools/lab/vm-init.sh");
         fs::copy(&init, job.path().join("init")).context("tools/lab/vm-init.sh")?;
@@ -142,6 +157,22 @@ pub struct Running {
 }
 
 impl Running {
+    /// Waits until its command runs; false when it hangs, and is then ended. Emulated machines do
+    /// that now and then on their way up.
+    fn has_started(&mut self) -> Result<bool> {
+        let end =
+            Instant::now() + BOOT.min(self.deadline.saturating_duration_since(Instant::now()));
+        while self.child.try_wait()?.is_none() && !self.job.path().join("started").exists() {
+            if Instant::now() > end {
+                self.child.kill()?;
+                self.child.wait()?;
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(true)
+    }
+
     /// Its output, when it was piped.
     pub fn output(&mut self) -> Option<std::process::ChildStdout> {
         self.child.stdout.take()
@@ -199,7 +230,7 @@ fn choose_accelerator() -> Result<()> {
     fs::write(&file, KVM)?;
     let tried = Path::new("/dev/kvm").exists()
         && Machine { limit: TRY, ..Machine::new(false) }
-            .run("true", Stdio::null())
+            .boot("true", Stdio::null())
             .and_then(Running::wait)
             .is_ok_and(|code| code == 0);
     if !tried {
@@ -247,6 +278,6 @@ pub fn main(args: &[String]) -> Result<()> {
         ensure!(!suites::run(&mut Vec::new(), &mut Vec::new())?, "tests failed");
         return Ok(());
     }
-    let code = machine.run(&script, Stdio::inherit())?.wait()?;
+    let code = machine.run(&script, Stdio::inherit)?.wait()?;
     std::process::exit(code)
 }

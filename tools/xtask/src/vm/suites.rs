@@ -59,7 +59,7 @@ pub fn run(skipped: &mut Vec<String>, unsteady: &mut Vec<String>) -> Result<bool
 
 /// Passes the machine's output through, marked as its own.
 fn in_machine(machine: &Machine, script: &str, skipped: &mut Vec<String>) -> Result<bool> {
-    let mut running = machine.run(script, Stdio::piped())?;
+    let mut running = machine.run(script, Stdio::piped)?;
     let out = running.output().context("the machine has no output")?;
     for line in BufReader::new(out).split(b'\n') {
         let line = String::from_utf8_lossy(&line?).trim_end().to_owned();
