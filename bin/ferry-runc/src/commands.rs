@@ -109,8 +109,9 @@ pub(crate) fn request(global: &Global, parsed: &Parsed) -> Result<Create, Failur
 
 fn create(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
     let fail = prefixed("runc create", 1);
-    let request = request(global, parsed)?;
+    // First, since it may begin the program anew.
     runtime::protect().map_err(&fail)?;
+    let request = request(global, parsed)?;
     let warnings = runtime::create(&request).map_err(&fail)?;
     for warning in &warnings {
         global.log.write("warning", warning);
@@ -120,13 +121,14 @@ fn create(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
 
 fn run_container(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
     let fail = prefixed("runc run", 1);
-    let request = request(global, parsed)?;
     runtime::protect().map_err(&fail)?;
+    let request = request(global, parsed)?;
     runtime::run(&request, &mut |w| global.log.write("warning", w)).map_err(&fail)
 }
 
 fn exec(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
     let fail = prefixed("exec", 255);
+    runtime::protect().map_err(&fail)?;
     let process = match parsed.value("process") {
         Some(path) => Some(read_json::<Process>(Path::new(path))?),
         None => None,
@@ -161,7 +163,6 @@ fn exec(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
         cgroups: cgroups(&parsed.all("cgroup")),
         flags: flags(global, parsed)?,
     };
-    runtime::protect().map_err(&fail)?;
     runtime::exec(&request, &mut |w| global.log.write("warning", w)).map_err(&fail)
 }
 
