@@ -5,14 +5,13 @@
 
 mod common;
 
-use common::{Bundle, runtimes, text};
+use common::{Bundle, eventually, runtimes, text};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 /// Counts in memory and tells in a file.
 const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i > /tmp/n; sleep 0.1; done";
@@ -44,21 +43,8 @@ fn counting(name: &str) -> Option<Bundle> {
     Some(bundle)
 }
 
-/// The runtime with its streams closed to us, since a container keeps them.
 fn quietly(bundle: &Bundle, words: &[&str]) -> Output {
-    let status = Command::new(&bundle.program)
-        .arg("--root")
-        .arg(bundle.path("state"))
-        .arg("--log")
-        .arg(bundle.path("log"))
-        .args(words)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    let stderr = std::fs::read(bundle.path("log")).unwrap_or_default();
-    Output { status, stdout: Vec::new(), stderr }
+    bundle.quietly(&[], words)
 }
 
 fn start(bundle: &Bundle) {
@@ -70,14 +56,6 @@ fn start(bundle: &Bundle) {
 fn count(bundle: &Bundle) -> u64 {
     let text = std::fs::read_to_string(bundle.path("rootfs/tmp/n")).unwrap_or_default();
     text.trim().parse().unwrap_or(0)
-}
-
-fn eventually(what: &str, mut check: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !check() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn save(bundle: &Bundle, more: &[&str]) -> Output {

@@ -6,24 +6,16 @@
 
 mod common;
 
-use common::{Bundle, text};
+use common::{Bundle, eventually, text};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn pid(bundle: &Bundle) -> i32 {
     let state: Value = serde_json::from_slice(&bundle.runc(&["state", &bundle.id]).stdout).unwrap();
     state["pid"].as_i64().unwrap() as i32
-}
-
-fn eventually(what: &str, mut check: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
-    while !check() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

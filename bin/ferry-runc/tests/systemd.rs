@@ -30,18 +30,7 @@ fn with_systemd(name: &str, args: &[&str]) -> Option<Bundle> {
 
 /// The runtime with the systemd driver.
 fn driven(bundle: &Bundle, words: &[&str]) -> Output {
-    Command::new(&bundle.program)
-        .arg("--systemd-cgroup")
-        .arg("--root")
-        .arg(bundle.path("state"))
-        .arg("--log")
-        .arg(bundle.path("log"))
-        .args(words)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .unwrap()
+    bundle.quietly(&["--systemd-cgroup"], words)
 }
 
 fn start(bundle: &Bundle) {

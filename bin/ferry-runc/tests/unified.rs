@@ -5,11 +5,10 @@
 
 mod common;
 
-use common::{Bundle, runtimes, text};
+use common::{Bundle, eventually, runtimes, text};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -34,14 +33,6 @@ fn figure(bundle: &Bundle, file: &str, key: &str) -> u64 {
     let text = read(bundle, file);
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     line.and_then(|value| value.parse().ok()).unwrap_or(0)
-}
-
-fn eventually(what: &str, mut check: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !check() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn start(bundle: &Bundle) {

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 pub(crate) struct Bundle {
     pub(crate) folder: tempfile::TempDir,
@@ -72,15 +73,19 @@ impl Bundle {
 
     /// With the bundle and the id filled in.
     pub(crate) fn create(&self) -> Output {
-        // A detached container keeps the streams, so they must not be our pipes.
+        let folder = self.folder.path().to_str().unwrap();
+        self.quietly(&[], &["create", "--bundle", folder, &self.id])
+    }
+
+    /// With its streams closed to us, since a detached container keeps them; the log as stderr.
+    pub(crate) fn quietly(&self, global: &[&str], words: &[&str]) -> Output {
         let status = Command::new(&self.program)
+            .args(global)
             .arg("--root")
             .arg(self.path("state"))
             .arg("--log")
             .arg(self.path("log"))
-            .args(["create", "--bundle"])
-            .arg(self.folder.path())
-            .arg(&self.id)
+            .args(words)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -152,6 +157,15 @@ fn default_spec(args: &[&str], id: &str) -> Value {
             "readonlyPaths": ["/proc/sys", "/proc/irq"]
         }
     })
+}
+
+/// Waits for something that takes a moment, longer on a busy or emulated machine.
+pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !check() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A user and a cgroup namespace, and the cgroup's own file system writable.
