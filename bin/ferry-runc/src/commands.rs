@@ -80,6 +80,17 @@ fn preserved(parsed: &Parsed) -> Result<u32, Failure> {
     Ok(own.saturating_add(listen_fds()).min(4096))
 }
 
+/// Whether they are all there: one of our own would take the place of one that is missing.
+fn are_there(preserved: u32) -> Result<(), Error> {
+    (3..3 + preserved).try_for_each(|number| {
+        rustix::fs::lstat(format!("/proc/self/fd/{number}")).map(drop).map_err(|e| {
+            let why = runtime::Lower(&e.into());
+            let text = format!("unable to stat preserved-fd {number} (of {preserved}): {why}");
+            Error::Refused(text)
+        })
+    })
+}
+
 fn flags(global: &Global, parsed: &Parsed) -> Result<Flags, Failure> {
     Ok(Flags {
         no_pivot: parsed.is_on("no-pivot"),
@@ -112,6 +123,7 @@ fn create(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
     // First, since it may begin the program anew.
     runtime::protect().map_err(&fail)?;
     let request = request(global, parsed)?;
+    are_there(request.flags.preserve_fds).map_err(&fail)?;
     let warnings = runtime::create(&request).map_err(&fail)?;
     for warning in &warnings {
         global.log.write("warning", warning);
@@ -123,6 +135,7 @@ fn run_container(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
     let fail = prefixed("runc run", 1);
     runtime::protect().map_err(&fail)?;
     let request = request(global, parsed)?;
+    are_there(request.flags.preserve_fds).map_err(&fail)?;
     runtime::run(&request, &mut |w| global.log.write("warning", w)).map_err(&fail)
 }
 
@@ -163,6 +176,7 @@ fn exec(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
         cgroups: cgroups(&parsed.all("cgroup")),
         flags: flags(global, parsed)?,
     };
+    are_there(request.flags.preserve_fds).map_err(&fail)?;
     runtime::exec(&request, &mut |w| global.log.write("warning", w)).map_err(&fail)
 }
 

@@ -369,6 +369,11 @@ fn launch_child(
         // Made by the child once it is root inside, so that its message queues are its own.
         namespaces &= !flag::IPC;
     }
+    if rustix::process::geteuid().is_root() {
+        // What is born is seen in its pid namespace at once, with all that we have open
+        // (CVE-2016-9962).
+        sys::privilege::set_dumpable(false).at(|| "prctl".into())?;
+    }
     let one = SingleThreaded::check().at(|| "clone".into())?;
     let forked = sys::clone::clone3(namespaces, folder.as_ref().map(AsFd::as_fd), &one);
     let forked = match forked {

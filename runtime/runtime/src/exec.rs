@@ -330,6 +330,8 @@ fn fork(mut child: Child<'_>, channel: &Channel) -> Result<(i32, OwnedFd)> {
     if in_pids {
         sys::ns::setns(child.init.as_fd(), flag::PID).at(|| "setns pid".into())?;
     }
+    // What is born is seen in the container at once, with all that we have open (CVE-2016-9962).
+    sys::privilege::set_dumpable(false).at(|| "prctl".into())?;
     let one = SingleThreaded::check().at(|| "clone".into())?;
     let mut forked = sys::clone::clone3(0, folder.as_ref().map(AsFd::as_fd), &one);
     if forked.as_ref().is_err_and(|e| e.raw_os_error() == Some(16)) {
@@ -444,6 +446,8 @@ impl Child<'_> {
             sys::privilege::set_gid(0).at(|| "setgid in user namespace".into())?;
             sys::privilege::set_uid(0).at(|| "setuid in user namespace".into())?;
         }
+        // Changes of ids and namespaces may have undone it.
+        sys::privilege::set_dumpable(false).at(|| "prctl".into())?;
         if let Some(socket) = &self.console {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let dir = rustix::fs::open("/", flags, Mode::empty()).at(|| "open /".into())?;
@@ -451,6 +455,8 @@ impl Child<'_> {
             let slave = console::open(&Root { dir }, size, socket.as_fd())?;
             console::become_stdio(slave.as_fd())?;
         }
+        // Before `prepare` closes whatever is not kept: what is owned here must not be closed twice.
+        drop((self.init, self.console));
         let last = Last {
             process: self.process,
             filter: self.filter.as_ref(),
@@ -459,6 +465,7 @@ impl Child<'_> {
             keep_fds: self.flags.preserve_fds,
             listen_fds: self.flags.listen_fds,
             rootless: self.flags.rootless || self.in_user_namespace,
+            talks: vec![channel.as_fd()],
         };
         let mut listener = |fd| channel.ask(&Message::Listener(Some(fd)));
         let program = last.prepare(&mut listener)?;

@@ -100,6 +100,9 @@ impl Init<'_> {
         privilege::parent_death_signal(9).at(|| "prctl".into())?;
         sys::clone::reset_signals();
         self.enter(channel)?;
+        // Changes of ids may have undone what the parent did, and one without rights can't do it
+        // before: it writes our maps.
+        privilege::set_dumpable(false).at(|| "prctl".into())?;
         rustix::process::setsid().at(|| "setsid".into())?;
         if !self.flags.no_new_keyring {
             self.keyring()?;
@@ -271,6 +274,8 @@ impl Init<'_> {
             privilege::set_personality(domain).at(|| "personality".into())?;
         }
         crate::numa::apply(launch.linux.memory_policy.as_ref())?;
+        // Before `prepare` closes whatever is not kept: what is owned here must not be closed twice.
+        drop((self.sources, self.proc_root, self.join, self.console));
         let last = Last {
             process: &launch.process,
             filter: launch.filter.as_ref(),
@@ -279,6 +284,7 @@ impl Init<'_> {
             keep_fds: self.flags.preserve_fds,
             listen_fds: self.flags.listen_fds,
             rootless: self.flags.rootless || launch.in_user_namespace(),
+            talks: self.fifo.iter().map(AsFd::as_fd).chain([channel.as_fd()]).collect(),
         };
         let mut listener = |fd| channel.ask(&Message::Listener(Some(fd)));
         let program = last.prepare(&mut listener)?;

@@ -409,6 +409,20 @@ fn check_sysctl(key: &str, all: u64, spec: &Spec) -> Result<()> {
     Err(Error::Spec(format!("sysctl {key:?} is not in a separate kernel namespace")))
 }
 
+/// A path from the root in its shortest spelling: one that ends in a slash or a dot would be followed
+/// where a link must not be. A relative one is taken from the root, as runc does with a warning.
+fn clean(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/"))
+}
+
 pub(crate) fn plan_mount(mount: &Mount, bundle: &Path) -> Result<MountPlan> {
     let mut options = Options::parse(&mount.options);
     if mount.kind == "bind" && !options.bind {
@@ -443,8 +457,7 @@ pub(crate) fn plan_mount(mount: &Mount, bundle: &Path) -> Result<MountPlan> {
         return Err(Error::Spec(format!("invalid mount destination {:?}", mount.destination)));
     }
     Ok(MountPlan {
-        // A relative destination is taken from the root, as runc does with a warning.
-        destination: format!("/{}", mount.destination.trim_start_matches('/')),
+        destination: clean(&mount.destination),
         kind: if options.bind { "bind".into() } else { mount.kind.clone() },
         source,
         options,

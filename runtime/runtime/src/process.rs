@@ -29,6 +29,8 @@ pub(crate) struct Last<'a> {
     pub listen_fds: u32,
     /// Lacking rights to set groups is no error.
     pub rootless: bool,
+    /// What else is needed until the execve.
+    pub talks: Vec<BorrowedFd<'a>>,
 }
 
 /// What is executed.
@@ -57,6 +59,9 @@ impl Last<'_> {
         &self,
         listener: &mut dyn FnMut(OwnedFd) -> Result<()>,
     ) -> Result<Program> {
+        // Not only at the execve: until then the working folder and the program are looked up, which
+        // must not lead through a folder of the host's (CVE-2024-21626).
+        sys::clone::close_all_but(3 + self.keep_fds, &self.talks).at(|| "close_range".into())?;
         for &(number, soft, hard) in self.rlimits {
             privilege::set_rlimit(number, soft, hard).at(|| {
                 format!(

@@ -5,7 +5,7 @@ use crate::error::{At, Error, Result};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Longest error text that is passed on.
 const LIMIT: usize = 8 * 1024;
@@ -51,6 +51,12 @@ pub(crate) fn pair() -> Result<(Channel, Channel)> {
     .at(|| "socketpair".into())?;
     let end = |socket| Channel { socket, muted: Cell::new(false) };
     Ok((end(a), end(b)))
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl Channel {
