@@ -128,6 +128,11 @@ impl Engine {
         self.program.kill();
     }
 
+    /// Asks the daemon (not its containerd) to end, and waits until it has.
+    pub fn stop(&mut self) {
+        self.program.stop(Duration::from_secs(60));
+    }
+
     /// Starts the daemon again on the same state.
     pub fn restart(&mut self) -> Result<()> {
         fs::remove_file(self.scratch.join("pid")).ok();
@@ -188,19 +193,16 @@ impl Drop for Engine {
             fs::remove_dir(hierarchy.path().join(self.cgroup_parent())).ok();
         }
         fs::remove_dir(Path::new("/sys/fs/cgroup").join(self.cgroup_parent())).ok();
-        if self.netns.is_none() {
+        if self.netns.is_none() && self.kind == Kind::Ferryd {
             clean_host_network();
         }
     }
 }
 
-/// What a ferryd leaves on the host's network for its next start: the bridge and its
-/// tables. IP forwarding stays as it is: others may need it by now.
+/// What a ferryd that ended in order leaves on the host's network for its next start: the
+/// bridge. IP forwarding stays as it is: others may need it by now.
 fn clean_host_network() {
     crate::run("ip", ["link", "del", "ferry0"]).ok();
-    for table in [["inet", "ferry-user"], ["ip", "ferry"], ["ip6", "ferry"]] {
-        crate::run("nft", ["delete", "table"].into_iter().chain(table)).ok();
-    }
 }
 
 /// The cgroup below which all containers of an engine in `scratch` are.
