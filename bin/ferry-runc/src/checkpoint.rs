@@ -18,6 +18,11 @@ pub(crate) fn save(global: &Global, parsed: &Parsed) -> Result<(), Failure> {
 pub(crate) fn bring_back(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
     warn_of_rootless(global, "restore");
     let criu = options(parsed)?;
+    if let Some(bundle) = parsed.value("bundle") {
+        rustix::fs::access(bundle, rustix::fs::Access::EXISTS).map_err(|error| {
+            failure(format!("chdir {bundle}: {}", runtime::Lower(&error.into())))
+        })?;
+    }
     let warn = &mut |line: &str| global.log.write("warning", line);
     Ok(runtime::restore(&request(global, parsed)?, &criu, warn)?)
 }

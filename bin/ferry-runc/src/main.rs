@@ -25,6 +25,8 @@ static ARENA: sys::arena::Arena = sys::arena::Arena::new();
 pub(crate) struct Global {
     /// Folder of all containers' state.
     pub(crate) root: PathBuf,
+    /// Whether it was named.
+    pub(crate) root_is_given: bool,
     /// Whether a lack of rights on cgroups is no error; unsaid, it depends on who we are.
     pub(crate) rootless: Option<bool>,
     /// The cgroup is a unit of systemd.
@@ -72,15 +74,18 @@ fn dispatch(words: &[String]) -> i32 {
     if name == "help" || name == "h" {
         match parsed.rest.get(1).map(|n| find(n)) {
             Some(Some(command)) => print(&help::command(command)),
-            _ => print(&help::program()),
+            Some(None) => return unknown(&global, &parsed.rest[1]),
+            None => print(&help::program()),
         }
         return 0;
     }
-    let Some(command) = find(name) else {
-        global.log.write("error", &format!("No help topic for '{name}'\n"));
-        return 3;
-    };
+    let Some(command) = find(name) else { return unknown(&global, name) };
     run(&global, command, &parsed.rest[1..])
+}
+
+fn unknown(global: &Global, name: &str) -> i32 {
+    global.log.write("error", &format!("No help topic for '{name}'\n"));
+    3
 }
 
 fn run(global: &Global, command: &Command, words: &[String]) -> i32 {
@@ -148,6 +153,7 @@ fn global(parsed: &Parsed) -> Result<Global, String> {
     };
     Ok(Global {
         root: parsed.value("root").map_or_else(own, PathBuf::from),
+        root_is_given: parsed.value("root").is_some(),
         rootless,
         systemd_cgroup: parsed.is_on("systemd-cgroup"),
         log: log::Log { path: parsed.value("log").map(str::to_owned), json },

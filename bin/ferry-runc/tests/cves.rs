@@ -7,17 +7,15 @@
 
 mod common;
 
-use common::{Bundle, eventually, mounts, text, with_own_cgroup};
+use common::{Bundle, Exchange, copy, eventually, mounts, text, with_own_cgroup};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::CWD;
 use serde_json::{Value, json};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 fn add_mount(bundle: &Bundle, mount: Value) {
     bundle.edit(|spec| spec["mounts"].as_array_mut().unwrap().push(mount));
@@ -44,32 +42,6 @@ fn spawn(bundle: &Bundle, words: &[&str]) -> Child {
 
 fn content(bundle: &Bundle, path: &str) -> String {
     std::fs::read_to_string(bundle.path("rootfs").join(path)).unwrap_or_default()
-}
-
-/// Exchanges two names over and over, as another container does with those of a shared volume.
-struct Exchange {
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Exchange {
-    fn begin(one: PathBuf, other: PathBuf) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            while !seen.load(Ordering::Relaxed) {
-                renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).unwrap();
-            }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().unwrap().join().unwrap();
-    }
 }
 
 /// A volume at `/vol` in which `x` is now a folder, now a link.
@@ -206,7 +178,7 @@ fn bring_libraries(program: &Path, root: &Path) {
     for path in list.split_whitespace().filter(|word| word.starts_with('/')) {
         let inside = root.join(path.trim_start_matches('/'));
         std::fs::create_dir_all(inside.parent().unwrap()).unwrap();
-        std::fs::copy(path, inside).unwrap();
+        copy(Path::new(path), &inside);
     }
 }
 
@@ -217,8 +189,8 @@ fn cve_2019_5736_the_runtimes_binary_cannot_be_overwritten_from_inside() {
     for folder in [runtime.parent().unwrap(), &root.join("own")] {
         std::fs::create_dir(folder).unwrap();
     }
-    std::fs::copy(root.join("bin/busybox"), root.join("own/sleep")).unwrap();
-    std::fs::copy(&bundle.program, &runtime).unwrap();
+    copy(&root.join("bin/busybox"), &root.join("own/sleep"));
+    copy(&bundle.program, &runtime);
     bring_libraries(&bundle.program, &root);
     bundle.program.clone_from(&runtime);
     let before = std::fs::read(&runtime).unwrap();
@@ -324,7 +296,7 @@ fn cve_2022_29162_no_capability_is_inheritable_that_was_not_asked_for() {
     // Revision 2, little endian: nothing permitted, everything inheritable.
     let inheritable = [0, 0, 0, 2, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 255, 1, 0, 0];
     let file = bundle.path("rootfs/tmp/cat");
-    std::fs::copy(bundle.path("rootfs/bin/busybox"), &file).unwrap();
+    copy(&bundle.path("rootfs/bin/busybox"), &file);
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(&file, "security.capability", &inheritable, flags).unwrap();
     start(&bundle);

@@ -58,7 +58,7 @@ fn prepare(bundle: &Bundle, user: User) {
     let (whole, owner) = (bundle.folder.path(), format!("{0}:{0}", user.id));
     assert!(Command::new("chown").args(["-R", &owner]).arg(whole).status().unwrap().success());
     let program = bundle.path("runtime");
-    std::fs::copy(&bundle.program, &program).unwrap();
+    common::copy(&bundle.program, &program);
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -158,11 +158,13 @@ fn an_ordinary_user_enters_the_own_container() {
     let Some(bundle) = Bundle::new("enter", &["sleep", "1000"]) else { return };
     prepare(&bundle, NOBODY);
     let folder = bundle.folder.path().to_str().unwrap();
+    let log = std::fs::File::create(bundle.path("create")).unwrap();
     let create = command(&bundle, NOBODY, &[], &["create", "--bundle", folder, &bundle.id])
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(log)
         .status();
-    assert!(create.unwrap().success());
+    let said = std::fs::read_to_string(bundle.path("create")).unwrap();
+    assert!(create.unwrap().success(), "{said}");
     let words = |words: &[&str]| command(&bundle, NOBODY, &[], words).output().unwrap();
     assert!(words(&["start", &bundle.id]).status.success());
     let out = words(&["exec", &bundle.id, "sh", "-c", "id -u; cat /proc/1/comm; exit 5"]);

@@ -301,7 +301,7 @@ fn an_ordinary_users_container_is_a_unit_of_the_users_own_manager() {
     let owner = format!("{id}:{id}");
     assert!(Command::new("chown").args(["-R", &owner]).arg(whole).status().unwrap().success());
     let program = bundle.path("runtime");
-    std::fs::copy(&bundle.program, &program).unwrap();
+    common::copy(&bundle.program, &program);
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .unwrap();
     let command = |words: &[&str]| {

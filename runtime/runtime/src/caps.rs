@@ -72,6 +72,11 @@ fn bits(names: &[String], warn: &mut Vec<String>) -> u64 {
     })
 }
 
+/// What is said of capabilities that can't be had.
+pub(crate) fn warning(missing: &[String]) -> String {
+    format!("ignoring unknown or unavailable capabilities: [{}]", missing.join(" "))
+}
+
 impl Sets {
     /// Translates the names. What is unknown, or what this process itself lacks, is left out and
     /// named in `warn`: a container can't have more than its maker. In a user namespace its first

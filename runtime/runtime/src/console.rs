@@ -25,7 +25,7 @@ pub(crate) fn connect(path: &Path) -> Result<OwnedFd> {
     )
     .at(what)?;
     let address = SocketAddrUnix::new(path).at(what)?;
-    rustix::net::connect(&socket, &address).at(what)?;
+    rustix::net::connect(&socket, &address).at(|| format!("{}: connect", what()))?;
     Ok(socket)
 }
 

@@ -1,6 +1,6 @@
 //! The parent's side of `create` and `run`. The whole exchange is drawn at the head of `init`.
 
-use crate::caps::Sets;
+use crate::caps::{self, Sets};
 use crate::console;
 use crate::error::{At, Error, Result};
 use crate::foreground;
@@ -20,8 +20,10 @@ use crate::spaces::{new_clocks, own_namespace};
 use crate::sync::{self, Channel, Message};
 use oci::runtime::{ContainerProcessState, State, Status};
 use rustix::fs::{Mode, OFlags};
+use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use sys::clone::{Forked, SingleThreaded};
 use sys::ns::flag;
 
@@ -93,14 +95,15 @@ impl Drop for Undo<'_> {
     }
 }
 
-/// Sets a container up; its process waits for `start`. Returns warnings.
+/// Who is told of what is no error; from several places, so it can't be borrowed by one.
+type Warn<'a, 'b> = &'a RefCell<&'b mut (dyn FnMut(&str) + 'b)>;
+
+/// Sets a container up; its process waits for `start`.
 ///
 /// # Errors
 /// When anything fails; nothing is left behind then.
-pub fn create(request: &Create) -> Result<Vec<String>> {
-    let mut warnings = Vec::new();
-    set_up(request, Terminal::BySocket, &mut warnings)?;
-    Ok(warnings)
+pub fn create(request: &Create, warn: &mut dyn FnMut(&str)) -> Result<()> {
+    set_up(request, Terminal::BySocket, &RefCell::new(warn)).map(drop)
 }
 
 /// Creates a container and executes its program; waits for its end and answers its exit code,
@@ -109,7 +112,6 @@ pub fn create(request: &Create) -> Result<Vec<String>> {
 /// # Errors
 /// When anything fails; nothing is left behind then.
 pub fn run(request: &Create, warn: &mut dyn FnMut(&str)) -> Result<i32> {
-    let mut warnings = Vec::new();
     let pair = if request.detach || request.console_socket.is_some() {
         None
     } else {
@@ -120,10 +122,7 @@ pub fn run(request: &Create, warn: &mut dyn FnMut(&str)) -> Result<i32> {
         sys::privilege::set_subreaper().at(|| "become subreaper".into())?;
     }
     let signals = if request.detach { None } else { Some(foreground::signals()?) };
-    let created = set_up(request, Terminal::Ours(theirs), &mut warnings)?;
-    for warning in &warnings {
-        warn(warning);
-    }
+    let created = set_up(request, Terminal::Ours(theirs), &RefCell::new(&mut *warn))?;
     let result = Notify::bind(&created.home).and_then(|notify| {
         execute(&created)?;
         match (signals, notify) {
@@ -162,7 +161,7 @@ fn execute(created: &Created) -> Result<()> {
     hooks::run_all("poststart", &created.record.poststart, &state)
 }
 
-fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Result<Created> {
+fn set_up<'a>(request: &Create, console: Terminal, warn: Warn<'a, 'a>) -> Result<Created> {
     record::check_id(&request.id)?;
     let mut launch = Launch::read(&request.bundle)?;
     let running = matches!(console, Terminal::Ours(_));
@@ -172,7 +171,7 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
             let mut missing = Vec::new();
             let sets = Sets::resolve(wanted, launch.in_user_namespace(), &mut missing)?;
             if !missing.is_empty() {
-                warnings.push(format!("ignoring unknown or unavailable capabilities {missing:?}"));
+                (warn.borrow_mut())(&caps::warning(&missing));
             }
             Some(sets)
         }
@@ -183,6 +182,8 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     let mut undo = Undo::default();
     let home_path = home.path.clone();
     undo.push(move || drop(std::fs::remove_dir_all(home_path)));
+    let ended: Rc<Cell<Option<State>>> = Rc::default();
+    undo.push(end_of_what_never_began(&launch, Rc::clone(&ended), warn));
 
     let mut place = Place::find(&launch, request)?;
     let mut record = new_record(request, &launch, &place);
@@ -204,6 +205,7 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
         let _ = sys::clone::wait(pid, true);
     });
     record.pid = pid;
+    ended.set(Some(lifecycle::state(&record, Status::Stopped)));
     record.start_time = record::process_stat(pid).map_or(0, |(_, start)| start);
     home.save(&record)?;
     // Beside the child's mounting: nothing before `exec` reads it.
@@ -222,6 +224,21 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     }
     undo.commit();
     Ok(Created { home, record, pid, pidfd, channel: ours, launch })
+}
+
+/// The hooks of the end, for a container whose creation fails once it has a process.
+fn end_of_what_never_began<'a>(
+    launch: &Launch,
+    ended: Rc<Cell<Option<State>>>,
+    warn: Warn<'a, 'a>,
+) -> impl FnOnce() + use<'a> {
+    let poststop = launch.spec.hooks.as_ref().map(|h| h.poststop.clone()).unwrap_or_default();
+    move || {
+        let Some(state) = ended.take() else { return };
+        if let Err(why) = hooks::run_each("poststop", &poststop, &state) {
+            (warn.borrow_mut())(&why.to_string());
+        }
+    }
 }
 
 /// runc's rules on who may have a terminal how.
@@ -315,7 +332,7 @@ fn prepare<'a>(
     let state = State {
         oci_version: launch.spec.oci_version.clone(),
         id: request.id.clone(),
-        status: Status::Created,
+        status: Status::Creating,
         bundle: launch.bundle.to_string_lossy().into_owned(),
         pid: 0,
         annotations: launch.spec.annotations.clone(),
@@ -471,5 +488,5 @@ pub(crate) fn write_pid(path: &Path, pid: i32) -> Result<()> {
     let temporary = path.with_file_name(format!(".{name}"));
     std::fs::write(&temporary, pid.to_string())
         .and_then(|()| std::fs::rename(&temporary, path))
-        .at(|| format!("write pid file {}", path.display()))
+        .at(|| format!("open {}", temporary.display()))
 }

@@ -106,7 +106,7 @@ pub fn exec(request: &Exec, warn: &mut dyn FnMut(&str)) -> Result<i32> {
         _ => {}
     }
     let spec = home.config()?;
-    let process = resolve(request, &spec)?;
+    let process = resolve(request, &spec);
     launch::check_process(&process)?;
     let own_terminal = process.terminal && request.console_socket.is_none();
     if own_terminal && request.detach {
@@ -145,10 +145,10 @@ pub fn exec(request: &Exec, warn: &mut dyn FnMut(&str)) -> Result<i32> {
 }
 
 /// The process to run: the given one, or the container's with what the flags change.
-fn resolve(request: &Exec, spec: &Spec) -> Result<Process> {
+fn resolve(request: &Exec, spec: &Spec) -> Process {
     let base = spec.process.clone().unwrap_or_default();
     if let Some(process) = &request.process {
-        return Ok(process.clone());
+        return completed(process.clone(), base);
     }
     let mut process = Process { args: request.args.clone(), terminal: request.tty, ..base };
     if let Some(cwd) = &request.cwd {
@@ -174,13 +174,27 @@ fn resolve(request: &Exec, spec: &Spec) -> Result<Process> {
     if !request.caps.is_empty() {
         let sets = process.capabilities.get_or_insert_default();
         for cap in &request.caps {
-            if !caps::NAMES.contains(&cap.as_str()) {
-                return Err(Error::Spec(format!("unknown capability {cap:?}")));
-            }
             add_capability(sets, cap);
         }
     }
-    Ok(process)
+    process
+}
+
+/// What a process from a file does not say is as the container has it.
+fn completed(mut process: Process, base: Process) -> Process {
+    process.capabilities = process.capabilities.or(base.capabilities);
+    process.io_priority = process.io_priority.or(base.io_priority);
+    process.scheduler = process.scheduler.or(base.scheduler);
+    if process.rlimits.is_empty() {
+        process.rlimits = base.rlimits;
+    }
+    if process.apparmor_profile.is_empty() {
+        process.apparmor_profile = base.apparmor_profile;
+    }
+    if process.selinux_label.is_empty() {
+        process.selinux_label = base.selinux_label;
+    }
+    process
 }
 
 /// To every set but the ambient one, whose members need an inheritable set that was asked for.
@@ -239,10 +253,14 @@ fn launch(
     let caps = process.capabilities.as_ref();
     let caps = caps.map(|c| Sets::resolve(c, mapped, &mut missing)).transpose()?;
     if !missing.is_empty() {
-        warn(&format!("ignoring unknown or unavailable capabilities {missing:?}"));
+        warn(&caps::warning(&missing));
     }
     let mut group = record.cgroup_paths.clone();
     for (controllers, path) in &request.cgroups {
+        if let Some(name) = controllers.iter().find(|name| !group.has(name)) {
+            let why = format!("unknown controller {name} in SubCgroupPaths");
+            return Err(Error::Refused(format!("unable to create new parent process: {why}")));
+        }
         group = group.child(path, controllers);
     }
     let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();

@@ -37,7 +37,7 @@ use crate::process::{self, Last};
 use crate::sync::{Channel, Message};
 use crate::tree::Root;
 use cgroup::Cgroup;
-use oci::runtime::State;
+use oci::runtime::{State, Status};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use sys::mount::{attr, set_attributes};
@@ -301,7 +301,8 @@ impl Init<'_> {
             channel.ask(&Message::Ready)?;
             channel.mute();
         }
-        hooks::run_all("startContainer", start_hooks, &self.state)?;
+        let state = State { status: Status::Created, ..self.state };
+        hooks::run_all("startContainer", start_hooks, &state)?;
         Err(last.execute(&program, &mut listener))
     }
 }

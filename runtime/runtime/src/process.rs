@@ -77,22 +77,20 @@ impl Last<'_> {
             caps.apply_bounding()?;
         }
         own_stdio(self.process.user.uid);
-        self.become_user()?;
         let late_filter = self.process.no_new_privileges;
+        if let (None, Some(filter), false) = (&self.caps, self.filter, late_filter) {
+            // Another user than root has no right to it any more.
+            load(filter, listener)?;
+        }
+        self.become_user()?;
         match (&self.caps, self.filter) {
             (Some(caps), Some(filter)) if !late_filter => {
                 caps.apply_for_seccomp()?;
                 load(filter, listener)?;
                 caps.apply()?;
             }
-            (caps, filter) => {
-                if let Some(caps) = caps {
-                    caps.apply()?;
-                }
-                if let (Some(filter), false) = (filter, late_filter) {
-                    load(filter, listener)?;
-                }
-            }
+            (Some(caps), _) => caps.apply()?,
+            (None, _) => {}
         }
         // The kernel forgets it whenever rights change. A filter may forbid asking again; then the
         // end of the parent shows when `Ready` can't be said.
@@ -118,7 +116,7 @@ impl Last<'_> {
     }
 
     fn program(&self, late_filter: bool) -> Result<Program> {
-        let mut env = unique(&self.process.env);
+        let mut env = unique(&self.process.env)?;
         if self.listen_fds > 0 {
             env.retain(|e| !e.starts_with("LISTEN_FDS=") && !e.starts_with("LISTEN_PID="));
             env.push(format!("LISTEN_FDS={}", self.listen_fds));
@@ -163,7 +161,15 @@ fn load(filter: &Filter, listener: &mut dyn FnMut(OwnedFd) -> Result<()>) -> Res
 }
 
 /// The last of several values of a variable wins.
-fn unique(env: &[String]) -> Vec<String> {
+fn unique(env: &[String]) -> Result<Vec<String>> {
+    let refused = |why: &str| Err(Error::Start(format!("invalid environment variable: {why}")));
+    for entry in env {
+        match entry.find('=') {
+            None => return refused("missing '='"),
+            Some(0) => return refused("name cannot be empty"),
+            Some(_) => {}
+        }
+    }
     let name = |e: &str| e.split('=').next().unwrap_or_default().to_owned();
     let mut kept: Vec<String> = Vec::with_capacity(env.len() + 3);
     for (at, entry) in env.iter().enumerate() {
@@ -172,7 +178,7 @@ fn unique(env: &[String]) -> Vec<String> {
             kept.push(entry.clone());
         }
     }
-    kept
+    Ok(kept)
 }
 
 /// Gives the standard streams to the user, so that `/dev/stdout` can be opened again. The host's
@@ -250,7 +256,7 @@ pub(crate) fn find_program(name: &str, search: &str) -> Result<String> {
         return match executable(name) {
             Ok(()) => Ok(name.to_owned()),
             Err(Why::Missing(e)) => Err(fail(&format!("stat {name}: {}", Lower(&e)))),
-            Err(Why::Folder) => Err(fail("is a directory: permission denied")),
+            Err(Why::Folder) => Err(fail("is a directory")),
             Err(Why::Denied) => Err(fail("permission denied")),
         };
     }

@@ -29,6 +29,14 @@ pub fn update(root: &Path, id: &str, update: &Update) -> Result<()> {
         return Err(Error::Refused("container not running".into()));
     }
     let rdt = divide(&record, update)?;
+    apply(&record, update, rdt).map_err(|why| match why {
+        // It is not the container's start that failed.
+        Error::Cgroup(why) => Error::Refused(why.to_string()),
+        other => other,
+    })
+}
+
+fn apply(record: &Record, update: &Update, rdt: Option<IntelRdt>) -> Result<()> {
     let group = &record.cgroup_paths;
     let resources = with_whole_quota(&update.resources, group);
     if let Some(unit) = &record.systemd {

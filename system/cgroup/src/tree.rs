@@ -203,6 +203,12 @@ impl Cgroup {
         Self { paths: paths.collect() }
     }
 
+    /// Whether there is a folder for a controller, so that it can be named; v2 has one for all.
+    pub fn has(&self, name: &str) -> bool {
+        self.is_unified()
+            || self.paths.keys().any(|folder| folder.split(',').any(|part| part == name))
+    }
+
     /// The hierarchy whose folder says most surely which tasks the container has.
     fn census(&self) -> Option<&Path> {
         if self.is_unified() {

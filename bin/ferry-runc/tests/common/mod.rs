@@ -6,6 +6,8 @@
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) struct Bundle {
@@ -34,15 +36,16 @@ impl Bundle {
         for dir in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
             std::fs::create_dir_all(root.join(dir)).unwrap();
         }
-        std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
+        copy(Path::new(busybox), &root.join("bin/busybox"));
         for applet in [
             "sh", "cat", "sleep", "true", "id", "ls", "kill", "touch", "grep", "tty", "mkdir",
             "stat", "ip", "env", "readlink", "nc", "awk", "wc", "dd", "mount", "head", "umount",
+            "stty", "uname", "hostname", "sed",
         ] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
         std::fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
-        let id = format!("ferry-test-{name}-{}", std::process::id());
+        let id = format!("ferry-test-{name}-{}", unique());
         let program = PathBuf::from(env!("CARGO_BIN_EXE_ferry-runc"));
         let bundle = Self { folder, id, program };
         bundle.edit(|spec| *spec = default_spec(args, &bundle.id));
@@ -119,6 +122,10 @@ impl Bundle {
 impl Drop for Bundle {
     fn drop(&mut self) {
         self.runc(&["delete", "--force", &self.id]);
+        if self.program != Path::new(env!("CARGO_BIN_EXE_ferry-runc")) {
+            // What another runtime leaves is not ours to judge.
+            self.cgroups_left().into_iter().for_each(|folder| drop(std::fs::remove_dir(folder)));
+        }
         assert_eq!(self.cgroups_left(), Vec::<PathBuf>::new(), "cgroups stay behind");
     }
 }
@@ -159,12 +166,45 @@ fn default_spec(args: &[&str], id: &str) -> Value {
     })
 }
 
+/// Copies a program. By another process: one that another test starts just now would inherit our
+/// descriptor, and what is open for writing can't be executed.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+}
+
 /// Waits for something that takes a moment, longer on a busy or emulated machine.
 pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !check() {
         assert!(Instant::now() < end, "never: {what}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Exchanges two names over and over, as another container does with those of a shared volume.
+pub(crate) struct Exchange {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Exchange {
+    pub(crate) fn begin(one: PathBuf, other: PathBuf) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !seen.load(Ordering::Relaxed) {
+                let (here, how) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+                rustix::fs::renameat_with(here, &one, here, &other, how).unwrap();
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
     }
 }
 
