@@ -7,11 +7,13 @@
 mod caps;
 mod console;
 mod create;
+mod criu;
 mod dev;
 mod error;
 mod exec;
 mod features;
 mod foreground;
+mod group;
 mod hooks;
 mod idmap;
 mod init;
@@ -35,6 +37,7 @@ mod tree;
 mod update;
 
 pub use create::{Create, create, run};
+pub use criu::{Criu, checkpoint, restore};
 pub use error::{Error, Lower, Result};
 pub use exec::{Exec, exec};
 pub use features::features;

@@ -76,7 +76,7 @@ const FS_FLAGS: [(&str, &str); 13] = [
     ("nolazytime", ""),
     ("iversion", ""),
     ("noiversion", ""),
-    ("silent", "silent"),
+    ("silent", ""),
     ("loud", ""),
     ("defaults", ""),
     ("acl", "acl"),

@@ -38,6 +38,10 @@ pub struct Record {
     pub rootfs: PathBuf,
     /// Folders in the hierarchies.
     pub cgroup_paths: Cgroup,
+    /// The unit of systemd that the cgroup belongs to.
+    pub systemd: Option<cgroup::systemd::Unit>,
+    /// The group in the resctrl file system.
+    pub rdt: Option<cgroup::RdtGroup>,
     /// Annotations of the configuration.
     pub annotations: BTreeMap<String, String>,
     /// Hooks that `start` runs.

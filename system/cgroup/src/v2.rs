@@ -1,7 +1,8 @@
 //! Limits of cgroup v2, with the translations from v1's units.
 
-use crate::{DeviceList, Error, file, tree};
-use oci::runtime::{BlockIo, Cpu, HugepageLimit, Memory, Rdma, Resources};
+use crate::devices::{allows_all, device_program};
+use crate::{Error, file, tree};
+use oci::runtime::{BlockIo, Cpu, DeviceRule, HugepageLimit, Memory, Rdma, Resources};
 use rustix::fs::{Mode, OFlags};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -120,7 +121,7 @@ pub(crate) fn apply_hugetlb(folder: &Path, page: &HugepageLimit) -> Result<(), E
     if file::exists(folder, &reserved) { file::write(folder, &reserved, &limit) } else { Ok(()) }
 }
 
-pub(crate) fn apply(folder: &Path, resources: &Resources, devices: bool) -> Result<(), Error> {
+pub(crate) fn apply(folder: &Path, resources: &Resources) -> Result<(), Error> {
     if let Some(limit) = resources.pids.as_ref().and_then(|p| p.limit).filter(|l| *l != 0) {
         file::write(folder, "pids.max", &if limit > 0 { limit.to_string() } else { "max".into() })?;
     }
@@ -132,9 +133,6 @@ pub(crate) fn apply(folder: &Path, resources: &Resources, devices: bool) -> Resu
     }
     if let Some(cpu) = &resources.cpu {
         apply_cpu(folder, cpu)?;
-    }
-    if devices {
-        apply_devices(folder, resources)?;
     }
     resources.hugepage_limits.iter().try_for_each(|page| apply_hugetlb(folder, page))?;
     for (device, rdma) in &resources.rdma {
@@ -159,9 +157,9 @@ fn apply_memory(folder: &Path, memory: &Memory) -> Result<(), Error> {
     if memory.check_before_update == Some(true)
         && let (Some(limit), Some(usage)) = (limit, file::number(folder, "memory.current"))
         && limit > 0
-        && usage > limit as u64
+        && usage >= limit as u64
     {
-        return Err(Error::MemoryInUse { limit, usage, peak: usage });
+        return Err(Error::Invalid(format!("rejecting memory limit {limit} <= usage {usage}")));
     }
     if let Some(swap) = swap
         && let Err(error) = file::write(folder, "memory.swap.max", &number(swap))
@@ -238,16 +236,16 @@ fn apply_io(folder: &Path, block: &BlockIo) -> Result<(), Error> {
 }
 
 /// Attaches the new device program before the old ones go, so that no moment is without one.
-fn apply_devices(folder: &Path, resources: &Resources) -> Result<(), Error> {
-    let list = DeviceList::from_rules(&resources.devices)?;
+pub(crate) fn apply_devices(folder: &Path, rules: &[DeviceRule]) -> Result<(), Error> {
+    let code = device_program(rules)?;
     let failed =
         |source| Error::Io { what: "attach device program to", path: folder.into(), source };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(folder, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
     let dir = std::os::fd::AsFd::as_fd(&dir);
     let old = sys::bpf::device_programs(dir).unwrap_or_default();
-    if !list.allows_all() {
-        let program = sys::bpf::load_device_program(&list.program()).map_err(failed)?;
+    if !allows_all(rules) {
+        let program = sys::bpf::load_device_program(&code).map_err(failed)?;
         let program = std::os::fd::AsFd::as_fd(&program);
         sys::bpf::attach_device_program(dir, program).map_err(failed)?;
     }
