@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use daemon::config::{self, Request, Settings};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -12,6 +12,8 @@ use tracing_subscriber::EnvFilter;
 const WORKERS: usize = 2;
 /// Threads for what waits for the disk.
 const BLOCKING: usize = 8;
+/// So many requests to end make an end without order.
+const IMPATIENT: u32 = 3;
 /// How long an idle one of those is kept.
 const KEPT: Duration = Duration::from_secs(2);
 
@@ -66,19 +68,49 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         .build()?;
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
-        let mut term = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let on_signal = stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            on_signal.cancel();
-        });
+        tokio::spawn(obey(Signals::catch()?, stop.clone()));
         daemon::startup::run(settings, stop).await.map_err(anyhow::Error::from)
     });
     // What still runs are streams to clients and clean-ups that the next start goes on with.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// The signals that mean something to the daemon.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// The first request to end begins an orderly end, the third ends at once.
+async fn obey(mut signals: Signals, stop: CancellationToken) {
+    let mut asked = 0;
+    loop {
+        let number = tokio::select! {
+            _ = signals.terminate.recv() => 15,
+            _ = signals.interrupt.recv() => 2,
+            _ = signals.hang_up.recv() => {
+                tracing::warn!("SIGHUP: the configuration is read at the start; restart to change it");
+                continue;
+            }
+        };
+        asked += 1;
+        stop.cancel();
+        if asked >= IMPATIENT {
+            tracing::warn!("ending at once: asked {asked} times");
+            std::process::exit(128 + number);
+        }
+        tracing::info!("ending in order, on signal {number}");
+    }
 }

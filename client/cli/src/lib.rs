@@ -7,6 +7,7 @@ pub mod commands;
 mod complete;
 pub mod error;
 mod help;
+mod on_demand;
 mod plugin;
 pub mod run;
 mod session;

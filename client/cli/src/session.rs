@@ -2,7 +2,7 @@
 
 use crate::args::Matches;
 use crate::error::{CliError, Result};
-use crate::top;
+use crate::on_demand;
 use engine_api::{ApiVersion, Wire, decode};
 use engine_client::{Client, ClientError, Config, ContextStore, Payload, Query};
 use std::cell::OnceCell;
@@ -110,7 +110,7 @@ impl Session {
             .map_err(|e| CliError::new(format!("Failed to initialize: {e}")))?
             .with_headers(self.config.headers());
         if target.own {
-            top::ensure_daemon(&client).await?;
+            on_demand::ensure_daemon(&client).await?;
         }
         self.check_versions(&client).await?;
         Ok(self.client.get_or_init(|| client))

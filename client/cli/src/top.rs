@@ -8,9 +8,7 @@ use crate::session::{Session, load_config, write_out};
 use crate::spec::Action;
 use crate::table::ROOT;
 use crate::{complete, plugin};
-use engine_client::Client;
 use std::io::Write;
-use std::os::fd::AsFd;
 
 /// Runs the program: reads its arguments, carries the command out, gives its exit code.
 pub fn main(argv: &[String]) -> u8 {
@@ -184,51 +182,4 @@ async fn interrupted() -> u8 {
         _ = interrupt.recv() => 130,
         _ = terminate.recv() => 143,
     }
-}
-
-/// Starts ferry's own daemon if nobody listens at its socket and this is root.
-pub(crate) async fn ensure_daemon(client: &Client) -> Result<()> {
-    let Err(unreachable) = client.dial().await else { return Ok(()) };
-    if !unreachable.is_unreachable() || !rustix::process::geteuid().is_root() {
-        return Err(unreachable.into());
-    }
-    let Some(daemon) = daemon_program() else { return Err(unreachable.into()) };
-    let _ = std::fs::create_dir_all("/run/ferry");
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open("/run/ferry/ferryd.log")
-        .map_err(|e| crate::error::path_error("open", "/run/ferry/ferryd.log", &e))?;
-    let _ = writeln!(
-        std::io::stderr(),
-        "Starting ferryd in the background (log: /run/ferry/ferryd.log)"
-    );
-    sys::spawn::Command::new(daemon)
-        .inherit_env()
-        .cwd(std::path::Path::new("/"))
-        .new_session()
-        .fd(log.as_fd(), 1)
-        .fd(log.as_fd(), 2)
-        .spawn()
-        .map_err(|e| CliError::new(e.to_string()))?;
-    // The socket appears when the daemon serves; it has 15 seconds.
-    for _ in 0..1500 {
-        if client.dial().await.is_ok() && client.ping().await.is_ok() {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    Err(CliError::new("ferryd did not answer within 15 seconds; see /run/ferry/ferryd.log"))
-}
-
-/// The daemon beside this program, else in PATH.
-fn daemon_program() -> Option<std::path::PathBuf> {
-    let beside = std::env::current_exe().ok()?.parent()?.join("ferryd");
-    if beside.is_file() {
-        return Some(beside);
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join("ferryd"))
-        .find(|file| file.is_absolute() && file.is_file())
 }

@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt;
 use tracing::{info, warn};
 
 use crate::engine::Engine;
+use crate::exec::Exec;
 use crate::lifecycle::Container;
 use crate::sink::{self, Attached, Sink, Stdio};
 
@@ -98,46 +99,67 @@ async fn spawn(engine: &Engine, sink: &Sink, stdio: &Stdio) -> Result<OwnedFd, S
 /// Watches the sink of a container's process for as long as that process runs: one that was
 /// killed is started again, and goes on with what the FIFOs hold.
 pub fn watch(engine: &Arc<Engine>, container: &Arc<Container>, pid: u32) {
-    let (engine, container) = (Arc::clone(engine), Arc::downgrade(container));
+    let (weak, own) = (Arc::downgrade(container), Arc::clone(engine));
+    let sink = move || {
+        let container = weak.upgrade().filter(|c| c.running() == Some(pid))?;
+        Some(Sink::of_container(&own, &container.spec().ok()?))
+    };
+    let (engine, weak) = (Arc::clone(engine), Arc::downgrade(container));
     tokio::spawn(async move {
-        loop {
-            let Some(container) = container.upgrade().filter(|c| c.running() == Some(pid)) else {
-                return;
-            };
-            match ensure(&engine, &container).await {
-                Ok(true) => {}
-                Ok(false) => return container.set_drained(pid),
-                Err(e) => {
-                    warn!("{e}");
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                }
-            }
-            let socket = sink::socket(&engine.settings.exec_root, &container.id, "");
-            let weak = Arc::downgrade(&container);
-            drop(container);
-            if drained(&socket).await {
-                if let Some(container) = weak.upgrade() {
-                    container.set_drained(pid);
-                }
-                return;
-            }
+        if keep(&engine, sink).await
+            && let Some(container) = weak.upgrade()
+        {
+            container.set_drained(pid);
         }
     });
 }
 
-/// Makes sure that the sink of a container's process answers; false when it has ended in order,
-/// which takes its socket away, and so has told everything.
-pub async fn ensure(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<bool, String> {
-    let sink = Sink::of_container(engine, &container.spec()?);
+/// As [`watch`], for the sink of an exec.
+pub fn watch_exec(engine: &Arc<Engine>, exec: &Arc<Exec>, sink: Sink) {
+    let (engine, weak) = (Arc::clone(engine), Arc::downgrade(exec));
+    let sink = move || weak.upgrade().filter(|e| e.state().running).map(|_| sink.clone());
+    tokio::spawn(async move { keep(&engine, sink).await });
+}
+
+/// Keeps a sink up for as long as `sink` gives it; true when it has told everything.
+async fn keep(engine: &Engine, sink: impl Fn() -> Option<Sink>) -> bool {
+    while let Some(sink) = sink() {
+        match ensure(engine, &sink).await {
+            Ok(true) => {}
+            Ok(false) => return true,
+            Err(e) => {
+                warn!("{e}");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        }
+        if drained(&sink.socket).await {
+            return true;
+        }
+    }
+    false
+}
+
+/// Makes sure that a sink answers; false when it has ended in order, which takes its socket away,
+/// and so has told everything.
+pub async fn ensure(engine: &Engine, sink: &Sink) -> Result<bool, String> {
     match tokio::net::UnixStream::connect(&sink.socket).await {
         Ok(_) => return Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(_) => {}
     }
-    info!("the sink of container {} is gone: it is started again", container.id);
-    let stdio = stdio(&folder(engine, &sink), &sink);
-    spawn(engine, &sink, &stdio).await.map(|_| true)
+    info!("the sink at {} is gone: it is started again", sink.socket.display());
+    let stdio = stdio(&folder(engine, sink), sink);
+    spawn(engine, sink, &stdio).await.map(|_| true)
+}
+
+/// Whether the process of this socket has a detached sink.
+pub fn is_beside(engine: &Engine, socket: &Path) -> bool {
+    fifos(engine, socket).is_some_and(|folder| folder.exists())
+}
+
+fn fifos(engine: &Engine, socket: &Path) -> Option<PathBuf> {
+    Some(engine.settings.exec_root.join("fifo").join(socket.file_name()?))
 }
 
 /// Waits for the end of a connection to a sink; whether the sink had nothing more to do.
@@ -163,11 +185,7 @@ pub async fn drained(socket: &Path) -> bool {
 /// Ends the detached sink of a process that is over, if one is left: without a writer it would
 /// wait for ever. Our own shim's sinks have no FIFOs and end by themselves.
 pub fn end(engine: &Engine, socket: &Path) {
-    let Some(name) = socket.file_name() else { return };
-    let folder = engine.settings.exec_root.join("fifo").join(name);
-    if !folder.exists() {
-        return;
-    }
+    let Some(folder) = fifos(engine, socket).filter(|folder| folder.exists()) else { return };
     let peer = sys::unix::connect(socket, true).and_then(|s| sys::unix::peer(s.as_fd()));
     let ended = peer
         .and_then(|peer| sys::process::pidfd(peer.pid))

@@ -14,11 +14,13 @@ use network::files::{HostResolv, Overrides, ResolvMode, STUB_TARGET, resolv_conf
 use network::{Reader, thread::Handle};
 use plan::HostFacts;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
 use crate::events::Bus;
 use crate::exec::ExecTable;
 use crate::lifecycle::Container;
+use crate::limits::Limits;
 use crate::registry::{NameError, Registry};
 
 /// The lease that holds containers' snapshots against collection.
@@ -46,6 +48,8 @@ pub struct Engine {
     pub registry: Registry,
     /// The machine.
     pub facts: HostFacts,
+    /// What its cgroups can limit.
+    pub limits: Limits,
     /// The kernel's boot.
     pub boot: String,
     /// Our shim.
@@ -54,6 +58,8 @@ pub struct Engine {
     pub execs: ExecTable,
     /// Something was torn down.
     pub settled: Notify,
+    /// Starts and tear-downs under way.
+    pub chores: TaskTracker,
     containers: ArcSwap<Containers>,
     /// Orders changes of the map.
     changing: Mutex<()>,
@@ -105,10 +111,12 @@ impl Engine {
             events: Bus::default(),
             registry: Registry::default(),
             facts: parts.facts,
+            limits: Limits::of(Path::new("/sys/fs/cgroup")),
             boot: parts.boot,
             shim: parts.shim,
             execs: ExecTable::default(),
             settled: Notify::new(),
+            chores: TaskTracker::new(),
             containers: ArcSwap::default(),
             changing: Mutex::default(),
         }

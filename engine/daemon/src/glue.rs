@@ -9,14 +9,15 @@ use tokio::sync::oneshot;
 
 use crate::engine::Engine;
 use crate::http::ApiError;
-use crate::lifecycle::{Container, network_attributes};
+use crate::lifecycle::{Container, Named, endpoint_spec, network_attributes};
 use crate::records::{SPECS, Spec};
-use crate::routes::networks::{Answer, Containers, endpoint_spec};
+use crate::routes::networks::{Answer, Containers};
 
 /// The containers, as the networks' routes see them.
 pub struct NetworkSide(pub Arc<Engine>);
 
-async fn on_thread<T: Send + 'static>(
+/// Runs `job` on the networks' thread.
+pub(crate) async fn on_thread<T: Send + 'static>(
     engine: &Engine,
     job: impl FnOnce(&mut Networks) -> network::Result<T> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -41,7 +42,47 @@ fn change_spec(
         .put_json(SPECS, spec.id.as_bytes(), &spec)
         .and_then(|batch| engine.store.commit(Class::Crash, batch));
     written.map_err(|e| ApiError::internal(e.to_string()))?;
+    container.changed(&spec);
     Ok(spec)
+}
+
+/// Whether a container is on a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Already,
+    New,
+}
+
+/// What keeps a container off a network: some kinds have no other beside them.
+fn may_connect(engine: &Engine, spec: &Spec, network: &Network) -> Result<Known, ApiError> {
+    let mode = spec.host.network_mode.as_str();
+    let shared = || {
+        ApiError::bad_request(
+            "container sharing network namespace with another container or host cannot be connected to any other network",
+        )
+    };
+    if mode.starts_with("container:") {
+        return Err(shared());
+    }
+    if mode != "host" && network.driver == "host" {
+        return Err(ApiError::bad_request(
+            "cannot connect container to host network - container must be created in host network mode",
+        ));
+    }
+    for other in spec.endpoints.keys().filter_map(|name| engine.networks.find(name).ok()) {
+        if other.name == network.name {
+            return Ok(Known::Already);
+        }
+        if other.driver == "host" || network.driver == "host" {
+            return Err(shared());
+        }
+        if other.name == "none" || network.name == "none" {
+            return Err(ApiError::bad_request(
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+            ));
+        }
+    }
+    Ok(Known::New)
 }
 
 async fn connect(
@@ -52,23 +93,14 @@ async fn connect(
     let container = engine.find(&request.container)?;
     let settings = request.endpoint_config.unwrap_or_default();
     let row = container.row();
-    let mode = row.fixed.network_mode.as_str();
-    if mode == "host" || mode.starts_with("container:") || network.driver == "host" {
-        let text = format!(
-            "container cannot be {} to host network or one of another container",
-            "connected"
-        );
-        return Err(ApiError::forbidden(text));
+    let runs = row.state.phase.has_task();
+    let record = container.spec().map_err(ApiError::not_found)?;
+    if may_connect(&engine, &record, &network)? == Known::Already && !runs {
+        return Ok(());
     }
-    let custom = !network.predefined();
-    let names = custom.then(|| {
-        let mut names = vec![row.name.clone()];
-        names.extend(settings.aliases.iter().flatten().cloned());
-        names.push(container.id[..12].to_owned());
-        names
-    });
-    let spec = endpoint_spec(&row.name, &settings, names);
-    if row.state.phase.has_task() {
+    let named = Named { id: &container.id, name: &row.name, hostname: &record.config.hostname };
+    let spec = endpoint_spec(&named, &network.name, &settings);
+    if runs {
         let (id, name) = (container.id.clone(), network.id.to_string());
         on_thread(&engine, move |networks| networks.connect(&id, &name, &spec)).await?;
     } else {
@@ -93,6 +125,11 @@ async fn disconnect(
     let listed =
         spec.endpoints.keys().find(|k| **k == network.name || **k == *network.id.as_str()).cloned();
     if row.state.phase.has_task() {
+        if spec.host.network_mode == "host" && network.driver == "host" {
+            return Err(ApiError::bad_request(
+                "cannot disconnect container from host network - container was created in host network mode",
+            ));
+        }
         let (id, name, force) = (container.id.clone(), network.id.to_string(), request.force);
         on_thread(&engine, move |networks| networks.disconnect(&id, &name, force)).await?;
     } else if listed.is_none() {

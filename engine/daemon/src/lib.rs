@@ -10,6 +10,7 @@ pub mod exec;
 pub mod glue;
 pub mod http;
 pub mod lifecycle;
+pub mod limits;
 pub mod logs;
 pub mod records;
 pub mod registry;

@@ -16,6 +16,8 @@ pub const STATES: Table = Table::new("container.state");
 pub const TOMBSTONES: Table = Table::new("container.tombstone");
 /// Starts that were begun and not finished, by container's id.
 pub const INTENTS: Table = Table::new("container.intent");
+/// Processes beside a container's own, by id.
+pub const EXECS: Table = Table::new("container.exec");
 /// Volumes by name.
 pub const VOLUMES: Table = Table::new("volume");
 
@@ -31,8 +33,13 @@ pub struct MountRecord {
     pub non_recursive: bool,
     /// Read-only at the top only.
     pub read_only_non_recursive: bool,
-    /// Options of a tmpfs.
+    /// Options of a tmpfs as they were written, read at the start.
     pub tmpfs: Vec<String>,
+    /// The source is made on the host when it is not there.
+    pub make_source: bool,
+    /// Labels of the volume if it is made for this mount.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_labels: Option<BTreeMap<String, String>>,
     /// The volume was made for this container alone and goes with `rm -v`.
     pub anonymous: bool,
     /// The volume is filled from the image before the first start.

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use containerd_api::types::Mount;
+use images::SnapshotMount;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 /// The largest file that is read for its text, in bytes.
@@ -26,6 +27,25 @@ pub fn layers(mounts: &[Mount]) -> Vec<PathBuf> {
         option("lowerdir").flat_map(|l| l.split(':')).map(PathBuf::from).collect::<Vec<_>>();
     let single = option("lowerdir+").map(PathBuf::from);
     upper.chain(lower).chain(single).collect()
+}
+
+/// What the files of each layer of an image take, lowest first, as `images` shows it; from the
+/// mounts of a view of the image. `None` where layers do not lie apart.
+pub fn layer_sizes(mounts: &[SnapshotMount], count: usize) -> Option<Vec<u64>> {
+    let mounts: Vec<Mount> = mounts
+        .iter()
+        .map(|m| Mount {
+            r#type: m.kind.clone(),
+            source: m.source.clone(),
+            target: m.target.clone(),
+            options: m.options.clone(),
+        })
+        .collect();
+    let layers = layers(&mounts);
+    if layers.len() != count {
+        return None;
+    }
+    layers.iter().rev().map(|layer| sys::tree::size(layer).ok()).collect()
 }
 
 enum Found {

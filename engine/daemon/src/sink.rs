@@ -7,16 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use shim_api::sink::{
-    DEFAULT_MAX_BUFFER, DEFAULT_MAX_FILE, DEFAULT_MAX_SIZE, Decoder, Driver, Frame, Hello,
-    JsonFile, Mode, SinkUri, Stdin, encode,
-};
+use shim_api::sink::{Decoder, Driver, Frame, Hello, JsonFile, Mode, SinkUri, Stdin, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::detached;
 use crate::engine::Engine;
 use crate::lifecycle::Container;
+use crate::logs::options;
 use crate::records::Spec;
 
 /// How long a sink may take to answer.
@@ -77,29 +75,19 @@ pub fn log_path(data_root: &Path, id: &str) -> PathBuf {
 impl Sink {
     /// The sink of a container's own process.
     pub fn of_container(engine: &Engine, spec: &Spec) -> Self {
-        let config = spec.host.log_config.config.clone().unwrap_or_default();
+        // What has no meaning was told by the start.
+        let options = options::read(spec).unwrap_or_default();
         let exec_root = &engine.settings.exec_root;
         let socket = socket(exec_root, &spec.id, "");
         let driver = if spec.host.log_config.driver == "none" {
             Driver::None
         } else {
-            let size = config.get("max-size").map(|text| log_size(text));
             Driver::JsonFile(JsonFile {
                 path: log_path(&engine.settings.data_root, &spec.id),
-                max_size: size.unwrap_or(Some(DEFAULT_MAX_SIZE)),
-                max_file: config
-                    .get("max-file")
-                    .and_then(|n| n.parse().ok())
-                    .unwrap_or(DEFAULT_MAX_FILE)
-                    .max(1),
-                attrs: attributes(spec, &config),
+                max_size: options.max_size,
+                max_file: options.max_file,
+                attrs: options.attrs,
             })
-        };
-        let mode = if config.get("mode").is_some_and(|m| m == "non-blocking") {
-            let size = config.get("max-buffer-size").and_then(|text| log_size(text));
-            Mode::NonBlocking { max_buffer: size.unwrap_or(DEFAULT_MAX_BUFFER) }
-        } else {
-            Mode::Blocking
         };
         let stdin = match (spec.config.open_stdin, spec.config.stdin_once) {
             (false, _) => Stdin::None,
@@ -111,7 +99,7 @@ impl Sink {
             id: spec.id.clone(),
             exec: String::new(),
             driver,
-            mode,
+            mode: options.mode,
             exit: exit_record(exec_root, &spec.id, ""),
             sock: socket.clone(),
             stdin,
@@ -159,51 +147,6 @@ impl Sink {
         *beside = Some(pidfd);
         Ok(stdio)
     }
-}
-
-/// The size of `max-size`: a number with `k`, `m` or `g`; -1 is without bound.
-fn log_size(text: &str) -> Option<u64> {
-    let text = text.trim().to_ascii_lowercase();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let scale = match text[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
-        "k" => 1_000,
-        "m" => 1_000_000,
-        "g" => 1_000_000_000,
-        _ => 1,
-    };
-    digits.parse::<u64>().ok().map(|n| n * scale)
-}
-
-/// The labels and variables that every line carries, as a JSON object; empty: none.
-fn attributes(spec: &Spec, config: &engine_api::StringMap) -> String {
-    let mut out = engine_api::StringMap::new();
-    let listed = |key: &str| {
-        config
-            .get(key)
-            .map(|v| v.split(',').map(str::to_owned).collect::<Vec<_>>())
-            .unwrap_or_default()
-    };
-    for label in listed("labels") {
-        if let Some(value) = spec.config.labels.as_ref().and_then(|l| l.get(&label)) {
-            out.insert(label, value.clone());
-        }
-    }
-    for name in listed("env") {
-        let found = spec
-            .config
-            .env
-            .iter()
-            .flatten()
-            .filter_map(|e| e.split_once('='))
-            .find(|(k, _)| *k == name);
-        if let Some((_, value)) = found {
-            out.insert(name, value.to_owned());
-        }
-    }
-    if let Some(tag) = config.get("tag") {
-        out.insert("tag".into(), tag.clone());
-    }
-    if out.is_empty() { String::new() } else { serde_json::to_string(&out).unwrap_or_default() }
 }
 
 /// Connects an attacher and waits for READY.
@@ -260,14 +203,6 @@ pub fn clean(engine: &Engine, id: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_of_logs_are_decimal_and_minus_one_is_without_bound() {
-        assert_eq!(log_size("10m"), Some(10_000_000));
-        assert_eq!(log_size("1k"), Some(1000));
-        assert_eq!(log_size("5"), Some(5));
-        assert_eq!(log_size("-1"), None);
-    }
 
     #[test]
     fn socket_paths_fit_into_an_address_below_a_long_root() {

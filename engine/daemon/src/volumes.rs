@@ -10,7 +10,8 @@ use containerd_api::types::Mount;
 use metastore::{Batch, Class};
 
 use crate::engine::Engine;
-use crate::records::{Spec, VOLUMES, Volume, now};
+use crate::http::errno_text;
+use crate::records::{MountRecord, Spec, VOLUMES, Volume, now};
 use crate::rootfs;
 
 /// A volume's own folder; its content is in `_data`.
@@ -23,16 +24,27 @@ pub fn data(data_root: &Path, name: &str) -> PathBuf {
     folder(data_root, name).join("_data")
 }
 
-/// Whether `name` is one that a local volume may have.
-pub fn is_valid_name(name: &str) -> bool {
+/// Why a local volume can't have this name.
+pub fn check_name(name: &str) -> Result<(), String> {
     let mut bytes = name.bytes();
-    bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && name.len() > 1
-        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+    let good = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+    if name.len() == 1 {
+        return Err(
+            "volume name is too short, names should be at least two alphanumeric characters".into(),
+        );
+    }
+    if good {
+        return Ok(());
+    }
+    Err(format!(
+        "\"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+    ))
 }
 
 /// Makes the volume unless it exists; true when it is new.
-pub fn ensure(engine: &Engine, name: &str, anonymous: bool) -> Result<bool, String> {
+pub fn ensure(engine: &Engine, mount: &MountRecord) -> Result<bool, String> {
+    let name = mount.point.name.as_str();
     let known =
         engine.store.get_json::<Volume>(VOLUMES, name.as_bytes()).map_err(|e| e.to_string())?;
     if known.is_some() {
@@ -40,7 +52,12 @@ pub fn ensure(engine: &Engine, name: &str, anonymous: bool) -> Result<bool, Stri
     }
     let place = data(&engine.settings.data_root, name);
     fs::create_dir_all(&place).map_err(|e| format!("making volume {name}: {e}"))?;
-    let volume = Volume { created: now(), anonymous, ..Volume::default() };
+    let volume = Volume {
+        created: now(),
+        anonymous: mount.anonymous,
+        labels: mount.volume_labels.clone(),
+        ..Volume::default()
+    };
     let batch =
         Batch::default().put_json(VOLUMES, name.as_bytes(), &volume).map_err(|e| e.to_string())?;
     engine.store.commit(Class::Crash, batch).map_err(|e| e.to_string())?;
@@ -49,8 +66,24 @@ pub fn ensure(engine: &Engine, name: &str, anonymous: bool) -> Result<bool, Stri
     Ok(true)
 }
 
-/// Fills this container's volumes that are still empty from the image.
+/// Makes the sources of binds that are to be made.
+fn make_sources(spec: &Spec) -> Result<(), String> {
+    for mount in spec.mounts.iter().filter(|m| m.make_source) {
+        let source = &mount.point.source;
+        if fs::symlink_metadata(source).is_err() {
+            fs::create_dir_all(source).map_err(|e| {
+                let why = errno_text(&e);
+                format!("error while creating mount source path '{source}': mkdir {source}: {why}")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes what this container's mounts lack on the host: sources of binds, and the content of
+/// volumes that are still empty, from the image.
 pub async fn fill(engine: &Engine, spec: &Spec, root: &[Mount]) -> Result<(), String> {
+    make_sources(spec)?;
     for mount in spec.mounts.iter().filter(|m| m.point.kind == "volume") {
         let (place, target) = (PathBuf::from(&mount.point.source), mount.point.destination.clone());
         if mount.copy_up && is_empty(&place) {
@@ -159,9 +192,9 @@ mod tests {
 
     #[test]
     fn volume_names_are_checked() {
-        assert!(is_valid_name("a_b.c-1"));
+        assert!(check_name("a_b.c-1").is_ok());
         for bad in ["", "a", "a/b", ".x"] {
-            assert!(!is_valid_name(bad), "{bad}");
+            assert!(check_name(bad).is_err(), "{bad}");
         }
     }
 }

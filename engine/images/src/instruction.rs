@@ -18,12 +18,14 @@ pub fn apply_changes(config: &mut RunConfig, changes: &[String]) -> Result<(), I
             continue;
         }
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        apply(config, &word.to_ascii_uppercase(), rest.trim())?;
+        apply(config, word, rest.trim())?;
     }
     Ok(())
 }
 
-fn apply(config: &mut RunConfig, word: &str, rest: &str) -> Result<(), ImageError> {
+fn apply(config: &mut RunConfig, written: &str, rest: &str) -> Result<(), ImageError> {
+    let word = written.to_ascii_uppercase();
+    let word = word.as_str();
     let invalid = |text: String| Err(ImageError::Invalid(text));
     if rest.is_empty() && matches!(word, "ENV" | "EXPOSE" | "LABEL" | "USER" | "VOLUME" | "WORKDIR")
     {
@@ -73,7 +75,7 @@ fn apply(config: &mut RunConfig, word: &str, rest: &str) -> Result<(), ImageErro
             check.test = vec!["NONE".into()];
         }
         "HEALTHCHECK" => return invalid("HEALTHCHECK in a change: only NONE is supported".into()),
-        other => return invalid(format!("{} is not a valid change command", other.to_lowercase())),
+        _ => return invalid(format!("{written} is not a valid change command")),
     }
     Ok(())
 }
@@ -164,6 +166,6 @@ mod tests {
         assert_eq!(c.exposed_ports.unwrap().into_keys().collect::<Vec<_>>(), ["53/udp", "80/tcp"]);
         assert_eq!((c.working_dir.as_str(), c.user.as_str()), ("/a/b", "u"));
         let wrong = apply_changes(&mut RunConfig::default(), &["RUN x".into()]).unwrap_err();
-        assert_eq!(wrong.to_string(), "run is not a valid change command");
+        assert_eq!(wrong.to_string(), "RUN is not a valid change command");
     }
 }

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use engine_api::ImageSummary;
 use engine_api::filters::{FilterError, Filters};
+use engine_api::moment::moment;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use oci::Digest;
 
 use crate::pattern::reference_matches;
@@ -42,11 +45,7 @@ impl Images {
         let patterns: Vec<&str> = options.filters.get("reference").collect();
         let mut out = Vec::with_capacity(images.len());
         for image in images {
-            let containers = if options.shared_size {
-                uses.iter().filter(|u| u.image == image.id).count() as i64
-            } else {
-                -1
-            };
+            let containers = uses.iter().filter(|u| u.image == image.id).count() as i64;
             let mut summary = summary(&image, containers);
             if let Some(users) = &shared {
                 summary.shared_size = shared_size(&image, users);
@@ -66,30 +65,30 @@ impl Images {
         filters: &Filters,
     ) -> Result<Vec<Arc<ResolvedImage>>, ImageError> {
         let dangling = filters.boolean("dangling")?;
-        let now = jiff::Timestamp::now();
+        // An image that does not say when it was made bounds nothing, and lies in no bounds.
         let mut older_than: Option<i64> = None;
         let mut newer_than: Option<i64> = None;
+        let made = |name: &str| Ok::<_, ImageError>(self.resolve(name)?.created_at().map(nanos));
         for name in filters.get("before") {
-            let created = self.resolve(name)?.created();
-            older_than = Some(older_than.map_or(created, |t: i64| t.min(created)));
+            older_than = older_than.into_iter().chain(made(name)?).min();
         }
         for text in filters.get("until") {
-            let limit = moment(text, now)?;
-            older_than = Some(older_than.map_or(limit, |t| t.min(limit)));
+            let limit = moment(text, Timestamp::now(), &TimeZone::system());
+            let limit = limit.map_err(ImageError::Archive)?;
+            older_than = older_than.into_iter().chain([limit]).min();
         }
         for name in filters.get("since") {
-            let created = self.resolve(name)?.created();
-            newer_than = Some(newer_than.map_or(created, |t: i64| t.max(created)));
+            newer_than = newer_than.into_iter().chain(made(name)?).max();
         }
         let patterns: Vec<&str> = filters.get("reference").collect();
         let empty = BTreeMap::new();
         let mut out = Vec::new();
         for image in self.all() {
-            let created = image.created();
+            let created = image.created_at().map(nanos);
             let labels = image.config.config.labels.as_ref().unwrap_or(&empty);
             let fits = dangling.is_none_or(|want| image.is_dangling() == want)
-                && older_than.is_none_or(|limit| created < limit)
-                && newer_than.is_none_or(|limit| created > limit)
+                && older_than.is_none_or(|limit| created.is_some_and(|at| at < limit))
+                && newer_than.is_none_or(|limit| created.is_some_and(|at| at > limit))
                 && filters.labels("label", labels)
                 && filters.without_labels(labels);
             if !fits || (!patterns.is_empty() && matching_names(&image, &patterns)?.is_empty()) {
@@ -110,6 +109,10 @@ impl Images {
         }
         users
     }
+}
+
+fn nanos(time: Timestamp) -> i64 {
+    i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 fn matching_names(image: &ResolvedImage, patterns: &[&str]) -> Result<Vec<String>, ImageError> {
@@ -146,63 +149,5 @@ fn summary(image: &ResolvedImage, containers: i64) -> ImageSummary {
         size: image.size() as i64,
         virtual_size: image.size() as i64,
         ..ImageSummary::default()
-    }
-}
-
-/// A point in time as Docker's filters give it: RFC 3339, seconds of the
-/// epoch, or how long ago (`10m`, `1h30m`).
-pub(crate) fn moment(text: &str, now: jiff::Timestamp) -> Result<i64, ImageError> {
-    if let Ok(seconds) = text.parse::<i64>() {
-        return Ok(seconds);
-    }
-    if let Some(seconds) = go_duration(text) {
-        return Ok(now.as_second() - seconds);
-    }
-    if let Ok(time) = text.parse::<jiff::Timestamp>() {
-        return Ok(time.as_second());
-    }
-    let local = text.parse::<jiff::civil::DateTime>();
-    if let Ok(zoned) = local.and_then(|date| date.to_zoned(jiff::tz::TimeZone::system())) {
-        return Ok(zoned.timestamp().as_second());
-    }
-    Err(ImageError::Archive(format!("failed to parse value as time or duration: {text:?}")))
-}
-
-/// Go's durations, in whole seconds.
-fn go_duration(text: &str) -> Option<i64> {
-    let mut rest = text;
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        total += number
-            * match &rest[..unit] {
-                "ns" => 1e-9,
-                "us" | "µs" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return None,
-            };
-        rest = &rest[unit..];
-    }
-    (!text.is_empty()).then_some(total as i64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_times_or_durations() {
-        let now = jiff::Timestamp::from_second(10_000).unwrap();
-        assert_eq!(moment("1h30m", now).unwrap(), 10_000 - 5400);
-        assert_eq!(moment("77", now).unwrap(), 77);
-        assert_eq!(moment("1970-01-01T00:01:00Z", now).unwrap(), 60);
-        let text = moment("x", now).unwrap_err().to_string();
-        assert_eq!(text, "failed to parse value as time or duration: \"x\"");
     }
 }

@@ -1,14 +1,13 @@
 //! Reading documents from the content store: index → manifest → configuration.
 
 use containerd_api::services::content::v1::ReadContentRequest;
-use containerd_api::services::snapshots::v1::UsageRequest;
 use containerd_api::types;
 use containerd_rpc::{Client, RpcError};
 use oci::image::{ChainId, ImageConfig, Index, Manifest};
-use oci::{Descriptor, Digest, Platform, media_type};
+use oci::{Descriptor, Platform, media_type};
 use serde::de::DeserializeOwned;
 
-use crate::{ImageError, ImagesConfig, ResolvedImage};
+use crate::{ImageError, ImagesConfig, ResolvedImage, size};
 
 /// Largest document that is read, in bytes.
 const MAX_DOCUMENT: u64 = 8 << 20;
@@ -113,7 +112,7 @@ pub(crate) async fn resolve_target(
     if image.os.is_empty() {
         image.os = "linux".into();
     }
-    let layer_sizes = layer_sizes(client, config, &diff_ids, &manifest.layers).await;
+    let layer_sizes = size::of_layers(client, config, &diff_ids, &manifest.layers).await;
     Ok(ResolvedImage {
         id: manifest.config.digest,
         target,
@@ -125,24 +124,4 @@ pub(crate) async fn resolve_target(
         layer_sizes,
         names: Vec::new(),
     })
-}
-
-/// What each layer takes: its snapshot where it is unpacked, else its blob.
-async fn layer_sizes(
-    client: &Client,
-    config: &ImagesConfig,
-    diff_ids: &[Digest],
-    layers: &[Descriptor],
-) -> Vec<u64> {
-    let mut sizes = Vec::with_capacity(diff_ids.len());
-    for (at, chain) in ChainId::all(diff_ids).into_iter().enumerate() {
-        let request =
-            UsageRequest { snapshotter: config.snapshotter.clone(), key: chain.to_string() };
-        let stored = layers.get(at).map_or(0, |layer| layer.size);
-        sizes.push(match client.snapshots().usage(request).await {
-            Ok(usage) => usage.into_inner().size.max(0) as u64,
-            Err(_) => stored,
-        });
-    }
-    sizes
 }

@@ -11,7 +11,7 @@ use oci::image::ChainId;
 use oci::{Digest, Reference};
 
 use crate::index::is_id_prefix;
-use crate::{DANGLING, ImageError, Images, ResolvedImage};
+use crate::{DANGLING, ImageError, Images, ResolvedImage, size};
 
 /// A container that uses an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,13 +127,16 @@ impl Images {
         removed.deleted.push(image.id);
         let item = |deleted: String| ImageDeleteItem { deleted, ..ImageDeleteItem::default() };
         removed.items.push(item(image.id.to_string()));
-        let chains = ChainId::all(&image.diff_ids);
-        for (chain, size) in chains.iter().zip(&image.layer_sizes).rev() {
-            if !kept.contains(chain) {
+        let mut gone = Vec::new();
+        for (chain, size) in ChainId::all(&image.diff_ids).into_iter().zip(&image.layer_sizes).rev()
+        {
+            if !kept.contains(&chain) {
                 removed.items.push(item(chain.to_string()));
                 removed.freed += size;
+                gone.push(chain);
             }
         }
+        size::forget(&self.0.config, &gone);
         Ok(())
     }
 

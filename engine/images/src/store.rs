@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::index::{Index, Record};
 use crate::read::{from_wire, resolve_target};
-use crate::{ImageError, ResolvedImage};
+use crate::{ImageError, ResolvedImage, Sizes};
 
 /// How long to wait before events are asked for again.
 const RECONNECT: Duration = Duration::from_millis(200);
@@ -27,11 +27,13 @@ pub struct ImagesConfig {
     pub snapshotter: String,
     /// The platform that manifests are chosen for.
     pub platform: Platform,
+    /// How layers are counted; without it a layer takes what the store says.
+    pub sizes: Option<Sizes>,
 }
 
 impl Default for ImagesConfig {
     fn default() -> Self {
-        Self { snapshotter: "overlayfs".into(), platform: Platform::host() }
+        Self { snapshotter: "overlayfs".into(), platform: Platform::host(), sizes: None }
     }
 }
 

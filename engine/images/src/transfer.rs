@@ -139,29 +139,23 @@ impl Images {
     }
 
     /// Gives an image another name. An image that loses its last name to it
-    /// stays, dangling. Returns the image and the name as users write it.
+    /// stays, dangling. Returns the image.
     ///
     /// # Errors
     /// No such image, no such name, or the store's.
     pub async fn tag(
         &self,
         image: &str,
-        repository: &str,
-        tag: &str,
-    ) -> Result<(std::sync::Arc<ResolvedImage>, Reference), ImageError> {
-        let image = self.resolve(image)?;
-        let mut reference = Reference::parse(repository)?;
-        if reference.digest().is_some() {
+        reference: &Reference,
+    ) -> Result<std::sync::Arc<ResolvedImage>, ImageError> {
+        if reference.familiar_name() == "sha256" {
             return Err(ImageError::Invalid(
-                "refusing to create a tag with a digest reference".into(),
+                "refusing to create an ambiguous tag using digest algorithm as name".into(),
             ));
         }
-        if !tag.is_empty() {
-            reference = reference.with_tag(tag)?;
-        }
-        let reference = reference.tagged();
-        self.name(&reference, &image.target).await?;
-        Ok((image, reference))
+        let image = self.resolve(image)?;
+        self.name(reference, &image.target).await?;
+        Ok(image)
     }
 
     /// Points `reference` at `target`, and keeps what it pointed at.

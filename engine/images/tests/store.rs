@@ -50,7 +50,7 @@ async fn a_loaded_image_is_named_listed_saved_and_removed() {
     let image = images.resolve("busybox").unwrap();
     assert!(image.size() > 100_000);
 
-    images.tag("busybox", "x/y", "z").await.unwrap();
+    images.tag("busybox", &oci::Reference::parse("x/y:z").unwrap()).await.unwrap();
     let listed = images.list(&ListOptions::default(), &[]).unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].repo_tags.as_ref().unwrap(), &["busybox:latest", "x/y:z"]);

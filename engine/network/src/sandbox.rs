@@ -72,11 +72,24 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Unpins the ready ones; at an orderly end.
-    pub(crate) fn clear(&mut self) {
+    /// Where the host's own namespace is pinned.
+    pub(crate) fn host_path(&self) -> PathBuf {
+        self.folder.join("default")
+    }
+
+    /// Unpins the ready ones and makes no more; at an orderly end.
+    pub(crate) fn rest(&mut self) {
+        self.want = 0;
         for ready in std::mem::take(&mut self.ready) {
             let _ = netns::unpin(&self.path(&ready.id));
         }
+    }
+
+    /// Gives the folder back once nothing of a container is in it.
+    pub(crate) fn leave(&self) {
+        let _ = netns::unpin(&self.host_path());
+        // With something in it the folder stays, which the kernel sees best.
+        let _ = netns::give_back_folder(&self.folder);
     }
 
     /// Removes pins that neither `known` nor the pool knows.

@@ -199,6 +199,8 @@ pub struct EndpointSpec {
     pub container_name: String,
     /// Names the network's DNS answers for this endpoint, in order; `None` on the default bridge.
     pub dns_names: Option<Vec<String>>,
+    /// Some of those names were asked for, which the predefined networks refuse.
+    pub has_aliases: bool,
     /// A static IPv4 address, as written.
     pub ipv4: String,
     /// A static IPv6 address, as written.

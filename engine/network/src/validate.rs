@@ -139,42 +139,7 @@ pub(crate) struct Wanted {
 
 /// Checks what a container asks of a network.
 pub(crate) fn endpoint(network: &Network, spec: &EndpointSpec) -> Result<Wanted> {
-    let mut wrong = Vec::new();
-    let mut wanted = Wanted::default();
-    let user_defined = !network.predefined();
-    if !user_defined && (!spec.ipv4.is_empty() || !spec.ipv6.is_empty()) {
-        wrong.push("user specified IP address is supported on user defined networks only".into());
-    }
-    for (text, v4) in [(&spec.ipv4, true), (&spec.ipv6, false)] {
-        if text.is_empty() {
-            continue;
-        }
-        let parsed = text.parse::<IpAddr>().ok().filter(|a| a.is_ipv4() == v4);
-        if parsed.is_none() {
-            wrong.push(format!("invalid IPv{} address: {text}", if v4 { 4 } else { 6 }));
-        }
-        let family = || network.pools.iter().filter(move |p| p.subnet.is_ipv4() == v4);
-        if !family().any(|p| p.from_user) {
-            wrong.push(
-                "user specified IP address is supported only when connecting to networks with user configured subnets"
-                    .into(),
-            );
-        } else if !parsed.is_some_and(|a| family().any(|p| p.subnet.contains(a))) {
-            wrong.push(format!("no configured subnet or ip-range contain the IP address {text}"));
-        }
-        if v4 { wanted.ipv4 = parsed } else { wanted.ipv6 = parsed }
-    }
-    for text in &spec.link_local {
-        if text.parse::<IpAddr>().is_err() {
-            wrong.push(format!("invalid link-local IP address: {text}"));
-        }
-    }
-    findings("invalid endpoint settings", &wrong)?;
-    if !spec.mac.is_empty() {
-        let mac = mac(&spec.mac);
-        wanted.mac =
-            Some(mac.ok_or_else(|| Error::Invalid(format!("invalid MAC address {}", spec.mac)))?);
-    }
+    let wanted = endpoint_of(&network.name, Some(network), spec)?;
     if let Some(address) = spec.link_local.first() {
         return Err(Error::Unsupported(format!("link-local address {address}")));
     }
@@ -184,9 +149,88 @@ pub(crate) fn endpoint(network: &Network, spec: &EndpointSpec) -> Result<Wanted>
     Ok(wanted)
 }
 
-/// Parses `02:42:ac:11:00:02` (or with dashes).
+/// As [`endpoint`], for a network of this name that need not exist yet.
+pub(crate) fn endpoint_of(
+    name: &str,
+    network: Option<&Network>,
+    spec: &EndpointSpec,
+) -> Result<Wanted> {
+    let mut wrong = Vec::new();
+    if matches!(name, "bridge" | "host" | "none" | "default") {
+        if !spec.ipv4.is_empty() || !spec.ipv6.is_empty() {
+            wrong.push(
+                "user specified IP address is supported on user defined networks only".into(),
+            );
+        }
+        if spec.has_aliases {
+            wrong.push(
+                "network-scoped alias is supported only for containers in user defined networks"
+                    .into(),
+            );
+        }
+    }
+    let parse = |text: &str| text.parse::<IpAddr>().ok().filter(|a| !a.is_unspecified());
+    let ipv4 = parse(&spec.ipv4).filter(IpAddr::is_ipv4);
+    let ipv6 = parse(&spec.ipv6).filter(IpAddr::is_ipv6);
+    for (text, parsed, what) in
+        [(&spec.ipv4, ipv4, "IPv4 address"), (&spec.ipv6, ipv6, "IPv6 address")]
+    {
+        if !text.is_empty() && parsed.is_none() {
+            wrong.push(format!("invalid {what}: {text}"));
+        }
+    }
+    for text in spec.link_local.iter().filter(|text| parse(text).is_none()) {
+        wrong.push(format!("invalid link-local IP address: {text}"));
+    }
+    for (text, v4) in [(&spec.ipv4, true), (&spec.ipv6, false)] {
+        if let Some(network) = network.filter(|_| !text.is_empty()) {
+            wrong.extend(out_of_range(network, text, v4));
+        }
+    }
+    let mac = mac(&spec.mac);
+    if !spec.mac.is_empty() && mac.is_none() {
+        return Err(Error::Invalid(format!("invalid MAC address {}", spec.mac)));
+    }
+    let sysctls = spec.driver_opts.get("com.docker.network.endpoint.sysctls");
+    wrong.extend(sysctls.into_iter().flat_map(|list| list.split(',')).filter_map(wrong_sysctl));
+    findings("invalid endpoint settings", &wrong)?;
+    Ok(Wanted { ipv4, ipv6, mac })
+}
+
+/// Why an address can't be had of a network: its subnets must be the user's own and hold it.
+fn out_of_range(network: &Network, text: &str, v4: bool) -> Option<String> {
+    let of_user = |p: &&Pool| p.subnet.is_ipv4() == v4 && p.from_user;
+    let mut pools = network.pools.iter().filter(of_user).peekable();
+    if pools.peek().is_none() {
+        return Some("user specified IP address is supported only when connecting to networks with user configured subnets".into());
+    }
+    let address = text.parse::<IpAddr>().ok();
+    let held = pools.any(|p| address.is_some_and(|a| p.subnet.contains(a)));
+    (!held).then(|| format!("no configured subnet or ip-range contain the IP address {text}"))
+}
+
+/// Why a kernel setting is none of an interface's.
+fn wrong_sysctl(text: &str) -> Option<String> {
+    let parts: Vec<&str> = text.splitn(5, '.').collect();
+    if matches!(parts[..], [_, "ipv4" | "ipv6" | "mpls", _, "IFNAME" | "ifname", _]) {
+        return None;
+    }
+    Some(format!(
+        "unrecognised network interface sysctl '{text}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+    ))
+}
+
+/// Parses `02:42:ac:11:00:02`, also with dashes, or as `0242.ac11.0002`.
 pub(crate) fn mac(text: &str) -> Option<[u8; 6]> {
     let mut out = [0; 6];
+    if text.contains('.') {
+        let mut words = text.split('.');
+        for pair in out.chunks_exact_mut(2) {
+            let word = words.next().filter(|w| w.len() == 4)?;
+            pair.copy_from_slice(&u16::from_str_radix(word, 16).ok()?.to_be_bytes());
+        }
+        return words.next().is_none().then_some(out);
+    }
     let separator = if text.contains('-') { '-' } else { ':' };
     let mut parts = text.split(separator);
     for byte in &mut out {
@@ -264,8 +308,41 @@ mod tests {
     fn a_mac_is_six_pairs() {
         assert_eq!(mac("02:42:ac:11:00:02"), Some([2, 0x42, 0xac, 0x11, 0, 2]));
         assert_eq!(mac("02-42-ac-11-00-02"), Some([2, 0x42, 0xac, 0x11, 0, 2]));
+        assert_eq!(mac("0242.ac11.0002"), Some([2, 0x42, 0xac, 0x11, 0, 2]));
         for bad in ["zz", "", "02:42:ac:11:00", "02:42:ac:11:00:02:03", "2:42:ac:11:0:2"] {
             assert_eq!(mac(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_checked_also_for_a_network_that_does_not_exist_yet() {
+        let text = |name: &str, spec: &EndpointSpec| {
+            endpoint_of(name, None, spec).unwrap_err().to_string()
+        };
+        let spec = EndpointSpec {
+            ipv4: "::1".into(),
+            ipv6: "::".into(),
+            link_local: vec!["x".into()],
+            ..EndpointSpec::default()
+        };
+        assert_eq!(
+            text("n", &spec),
+            "invalid endpoint settings:\n* invalid IPv4 address: ::1\n* invalid IPv6 address: ::\n* invalid link-local IP address: x"
+        );
+        let alias = EndpointSpec { has_aliases: true, ..EndpointSpec::default() };
+        assert!(endpoint_of("n", None, &alias).is_ok());
+        assert_eq!(
+            text("bridge", &alias),
+            "invalid endpoint settings:\nnetwork-scoped alias is supported only for containers in user defined networks"
+        );
+        let mac = EndpointSpec { mac: "x".into(), ..EndpointSpec::default() };
+        assert_eq!(text("bridge", &mac), "invalid MAC address x");
+        for (sysctl, good) in [("net.ipv4.conf.IFNAME.forwarding=1", true), ("net.ipv4.x=1", false)]
+        {
+            let key = "com.docker.network.endpoint.sysctls".to_owned();
+            let driver_opts = [(key, sysctl.to_owned())].into();
+            let spec = EndpointSpec { driver_opts, ..EndpointSpec::default() };
+            assert_eq!(endpoint_of("n", None, &spec).is_ok(), good, "{sysctl}");
         }
     }
 }

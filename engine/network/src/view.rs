@@ -72,10 +72,12 @@ impl Reader {
     }
 
     /// Checks what a container asks of a network, as create and connect do before they change
-    /// anything.
+    /// anything. Of a network that does not exist yet only the form can be checked.
     pub fn check_endpoint(&self, network: &str, spec: &crate::EndpointSpec) -> Result<()> {
-        let network = self.find(network)?;
-        crate::validate::endpoint(&network, spec).map(|_| ())
+        let found = self.find(network).ok();
+        let name = found.as_ref().map_or(network, |n| n.name.as_str());
+        crate::validate::endpoint_of(name, found.as_deref(), spec)?;
+        found.map_or(Ok(()), |network| crate::validate::endpoint(&network, spec).map(|_| ()))
     }
 
     /// What keeps containers' packets from passing and can't be mended from here.

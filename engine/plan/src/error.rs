@@ -10,8 +10,16 @@ pub enum PlanError {
     #[error("invalid --security-opt {0}: {1:?}")]
     SecurityOpt(u8, String),
     /// A seccomp profile that is no profile.
-    #[error("decoding seccomp profile failed: {0}")]
+    #[error("Decoding seccomp profile failed: {0}")]
     Seccomp(String),
+    /// A seccomp profile that contradicts itself.
+    #[error("{0}")]
+    Profile(&'static str),
+    /// A word in a seccomp profile that the runtime does not know, told as a runtime would.
+    #[error(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: {0}"
+    )]
+    SeccompWord(String),
     /// A device rule that has no meaning.
     #[error("invalid device cgroup rule format: '{0}'")]
     DeviceRule(String),

@@ -7,6 +7,7 @@
 pub mod caps;
 mod error;
 mod mounts;
+mod profile;
 mod resources;
 pub mod seccomp;
 mod security;

@@ -11,7 +11,7 @@ use oci::runtime::{
 use crate::caps::{self, CapSet};
 use crate::resources::resources;
 use crate::users::Identity;
-use crate::{HostMount, PlanError, TmpfsMount, mounts, seccomp, security};
+use crate::{HostMount, PlanError, TmpfsMount, mounts, profile, seccomp, security};
 
 /// The spec's version: what the runtimes in use understand.
 const OCI_VERSION: &str = "1.2.1";
@@ -36,6 +36,8 @@ pub struct HostFacts {
     pub no_new_privileges: bool,
     /// `--default-ulimit`.
     pub ulimits: Vec<Ulimit>,
+    /// The kernel's first two numbers.
+    pub kernel: (u64, u64),
     /// The daemon's own profile, `--seccomp-profile`: a profile's text, `unconfined`, or empty.
     pub seccomp_profile: String,
     /// Whether unprivileged ports and ping may be opened up in a network namespace.
@@ -126,7 +128,6 @@ pub fn spec(input: &Input<'_>) -> Result<Spec, PlanError> {
         args.splice(0..0, ["/sbin/docker-init".to_owned(), "--".to_owned()]);
     }
     let uts_host = input.host.uts_mode == "host";
-    let hostname = if uts_host { &input.facts.hostname } else { &input.config.hostname };
     let process = Process {
         terminal: input.config.tty,
         console_size: console(input.host.console_size),
@@ -136,7 +137,7 @@ pub fn spec(input: &Input<'_>) -> Result<Spec, PlanError> {
         } else {
             input.config.working_dir.clone()
         },
-        env: environment(input.config, hostname, input.config.tty),
+        env: environment(input.config, input.config.tty),
         user: user(input.identity),
         capabilities: Some(capabilities(held)),
         rlimits: rlimits(input.host, input.facts)?,
@@ -202,8 +203,8 @@ fn user(identity: &Identity) -> User {
 }
 
 /// The environment: path, host name and terminal first, the configuration's over them.
-fn environment(config: &ContainerConfig, hostname: &str, tty: bool) -> Vec<String> {
-    let mut out = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
+fn environment(config: &ContainerConfig, tty: bool) -> Vec<String> {
+    let mut out = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", config.hostname)];
     if tty {
         out.push("TERM=xterm".into());
     }
@@ -296,9 +297,8 @@ fn linux(
     let own_network = input.network != NamespaceChoice::Host;
     let mut limits = resources(&input.host.resources, input.block_numbers)?;
     limits.devices = device_rules(input)?;
-    let unmasked = privileged || security.system_paths_unconfined;
     let paths = |list: &Option<Vec<String>>, default: &[&str]| match list {
-        _ if unmasked => Vec::new(),
+        _ if privileged => Vec::new(),
         Some(own) => own.clone(),
         None => default.iter().map(|p| (*p).to_owned()).collect(),
     };
@@ -308,7 +308,7 @@ fn linux(
         cgroups_path: cgroups_path(input),
         namespaces: namespaces(input),
         devices: input.devices.iter().map(oci_device).collect(),
-        seccomp: profile(input, security, held)?,
+        seccomp: seccomp_filter(input, security, held)?,
         masked_paths: paths(&input.host.masked_paths, &MASKED),
         readonly_paths: paths(&input.host.readonly_paths, &READ_ONLY),
         ..Linux::default()
@@ -334,19 +334,25 @@ pub const MASKED: [&str; 12] = [
 pub const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-fn profile(
+fn seccomp_filter(
     input: &Input<'_>,
     security: &security::Security,
     held: CapSet,
 ) -> Result<Option<oci::runtime::Seccomp>, PlanError> {
-    if input.host.privileged || security.seccomp_unconfined {
+    if security.seccomp_unconfined {
         return Ok(None);
     }
+    let facts = input.facts;
     let own = security.seccomp_profile.as_deref();
-    match own.unwrap_or(&input.facts.seccomp_profile) {
-        "" | "builtin" => Ok(Some(seccomp::default_profile(held, &input.facts.machine))),
+    let default = if input.host.privileged { "unconfined" } else { &facts.seccomp_profile };
+    match own.unwrap_or(default) {
+        "" | "builtin" => Ok(Some(seccomp::default_profile(held, &facts.machine))),
         "unconfined" => Ok(None),
-        text => security::profile(text).map(Some),
+        text => {
+            let place =
+                profile::Place { machine: &facts.machine, kernel: facts.kernel, caps: held };
+            profile::read(text, place)
+        }
     }
 }
 

@@ -24,8 +24,7 @@ pub const CONTAINERS: &[&str] = &[
     "volume",
 ];
 /// Filter keys of `GET /images/json`.
-pub const IMAGES: &[&str] =
-    &["before", "dangling", "label", "label!", "reference", "since", "until"];
+pub const IMAGES: &[&str] = &["before", "dangling", "label", "reference", "since", "until"];
 /// Filter keys of `POST /images/prune`.
 pub const IMAGES_PRUNE: &[&str] = &["dangling", "label", "label!", "until"];
 /// Filter keys of `POST /containers/prune`.

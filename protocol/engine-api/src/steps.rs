@@ -1,18 +1,10 @@
-//! What versions change beyond single fields, as steps in order: requests of
-//! old versions are raised to the newest (`upgrade_request`), the newest
-//! replies are lowered to what old clients read (`downgrade_response`).
-//! Handlers see neither.
+//! What versions change of replies beyond single fields: the newest ones are lowered to
+//! what old clients read. Handlers see none of it; requests are raised in `upgrade`.
 
 use crate::json::{Value, parse};
-use crate::types::{ContainerCreateRequest, ContainerInspect, ImageInspect, ImageSummary};
+use crate::types::{ContainerInspect, ImageInspect, ImageSummary};
 use crate::wire::{Wire, encode};
 use crate::{ApiVersion, ContainerConfig, Time};
-
-/// A request's body whose meaning depends on the version.
-pub trait UpgradeRequest {
-    /// Gives it the meaning that the newest version has.
-    fn upgrade_request(&mut self, version: ApiVersion);
-}
 
 /// A reply whose form depends on the version.
 pub trait DowngradeResponse: Wire {
@@ -22,48 +14,6 @@ pub trait DowngradeResponse: Wire {
     /// even the order of members changes.
     fn body(&self, version: ApiVersion) -> String {
         encode(self, version)
-    }
-}
-
-impl UpgradeRequest for ContainerCreateRequest {
-    fn upgrade_request(&mut self, version: ApiVersion) {
-        let host = self.host_config.get_or_insert_default();
-        // Before 1.42 (1.40 for cgroup namespaces) defaults were the client's.
-        if version.before(40) && host.cgroupns_mode.is_empty() {
-            host.cgroupns_mode = "host".into();
-        }
-        if version.before(40) && host.ipc_mode.is_empty() {
-            host.ipc_mode = "shareable".into();
-        }
-        if version.before(42) {
-            if host.resources.pids_limit.is_some_and(|limit| limit <= 0) {
-                host.resources.pids_limit = None;
-            }
-            // The terminal's size of a client on another system.
-            host.console_size = [0, 0];
-        }
-        if version.before(43) {
-            host.annotations = None;
-        }
-        let check = self.config.as_mut().and_then(|c| c.healthcheck.as_mut());
-        if let Some(check) = check.filter(|_| version.before(44)) {
-            check.start_interval = crate::GoDuration(0);
-        }
-        let networking = self.networking_config.get_or_insert_default();
-        let endpoints = networking.endpoints_config.get_or_insert_default();
-        let mode = match host.network_mode.as_str() {
-            "" => "default".to_owned(),
-            mode => mode.to_owned(),
-        };
-        host.network_mode.clone_from(&mode);
-        // From 1.44 on the address belongs to the endpoint.
-        if version.before(44) {
-            let mac = self.config.as_mut().map(|c| std::mem::take(&mut c.mac_address));
-            if let Some(mac) = mac.filter(|mac| !mac.is_empty()) {
-                let endpoint = endpoints.entry(mode).or_default().get_or_insert_default();
-                endpoint.mac_address = mac;
-            }
-        }
     }
 }
 
@@ -78,9 +28,9 @@ impl DowngradeResponse for ContainerInspect {
                     continue;
                 }
                 let aliases = endpoint.aliases.get_or_insert_default();
-                if !aliases.contains(&short) {
-                    aliases.push(short.clone());
-                }
+                aliases.push(short.clone());
+                let mut seen = std::collections::BTreeSet::new();
+                aliases.retain(|alias| seen.insert(alias.clone()));
             }
         }
     }
@@ -90,6 +40,9 @@ impl DowngradeResponse for Vec<ImageSummary> {
     fn downgrade_response(&mut self, version: ApiVersion) {
         for image in self {
             image.virtual_size = image.size;
+            if version.before(51) {
+                image.containers = -1;
+            }
             if version.before(43) {
                 // Old clients got null, and `<none>` in place of no name.
                 if image.repo_digests.as_ref().is_some_and(Vec::is_empty) {

@@ -54,6 +54,7 @@ pub(crate) fn main(words: &[String]) -> Result<(), Failure> {
 
 fn serve(mut io: Io, ctx: &Ctx) -> Result<(), Failure> {
     sys::process::detach()?;
+    io.claim()?;
     // After the fork: a signalfd in an epoll tells of the signals of whoever put it there.
     let signals = SignalFd::new(&[rustix::process::Signal::TERM.as_raw()])?;
     ctx.epoll.add(signals.as_fd(), Token::Signals.encode(), Interest::READ)?;

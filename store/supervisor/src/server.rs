@@ -101,6 +101,7 @@ pub async fn serve(
     let housekeeping = crate::gc::run(Arc::clone(&state));
     state.gc.trigger();
     tracing::info!(address = %config.address.display(), "serving");
+    tell("READY=1");
     let asked = Arc::clone(&state);
     let noting = move |request: tonic::Request<()>| {
         asked.activity.touch();
@@ -119,7 +120,15 @@ pub async fn serve(
         () = shutdown => Ok(()),
         () = housekeeping => Ok(()),
     };
+    tell("STOPPING=1");
     let _ = std::fs::remove_file(&config.address);
     running.stop(&config.state);
     result
+}
+
+/// Tells whoever started this daemon.
+fn tell(state: &str) {
+    if let Err(error) = sys::notify::tell(state) {
+        tracing::warn!(%error, "telling {state}");
+    }
 }

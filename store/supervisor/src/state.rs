@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metastore::{Batch, Class, Format, Store, Table};
+use sys::lock::{Lock, LockError};
 
 use crate::content::{OpenRefs, PendingBlobs};
 use crate::events::Exchange;
@@ -41,6 +42,8 @@ pub struct State {
     pub(crate) open_refs: OpenRefs,
     pub(crate) pending_blobs: PendingBlobs,
     writing: Mutex<()>,
+    /// The root is ours alone.
+    _lock: Lock,
 }
 
 impl fmt::Debug for State {
@@ -58,6 +61,7 @@ impl State {
     pub fn open(config: &Config) -> Result<Self, Error> {
         make_folder(&config.root, 0o711)?;
         make_folder(&config.state, 0o711)?;
+        let lock = lock(config)?;
         let store = Store::open(&config.root.join("meta.redb"), FORMAT)?;
         let uuid = uuid(&store)?;
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
@@ -80,6 +84,7 @@ impl State {
             uuid,
             boot_id,
             writing: Mutex::new(()),
+            _lock: lock,
         })
     }
 
@@ -88,6 +93,16 @@ impl State {
         // The lock guards no data of its own: a panic under it left the store whole.
         Writing(self.writing.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Makes sure that no other process works in this root; it would be named.
+fn lock(config: &Config) -> Result<Lock, Error> {
+    let note = format!("process {} (state {})", std::process::id(), config.state.display());
+    let root = config.root.display();
+    sys::lock::take(&config.root.join("ferry-containerd.lock"), &note).map_err(|e| match e {
+        held @ LockError::Held(_) => Error::Unavailable(format!("root {root}: {held}")),
+        LockError::File(e) => Error::io(format!("locking root {root}"))(e),
+    })
 }
 
 /// Makes `path` with its parents; an existing one keeps its mode.

@@ -111,6 +111,11 @@ pub fn make_shared_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Undoes [`make_shared_folder`]. Errors: EBUSY while something is mounted in it.
+pub fn give_back_folder(folder: &Path) -> io::Result<()> {
+    Ok(rustix::mount::unmount(folder, UnmountFlags::NOFOLLOW)?)
+}
+
 fn mount_id(path: &Path) -> io::Result<u64> {
     let folder = File::open(path)?;
     let flags = rustix::fs::AtFlags::EMPTY_PATH;

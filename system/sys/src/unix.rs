@@ -49,6 +49,12 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     Ok(listener)
 }
 
+/// Makes this process the one that [`peer`] tells of to whoever connects: until then it is the one
+/// that began to listen, also after a fork.
+pub fn claim(listener: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::net::listen(listener, 128)?)
+}
+
 /// Takes a connection, non-blocking; `None`: nobody waits.
 pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
     use rustix::io::Errno;

@@ -98,13 +98,15 @@ fn cgroups(engine: &Engine) -> BTreeSet<String> {
     found
 }
 
-/// Files and folders below the engine's roots whose name is a container's id.
+/// Files and folders below the engine's roots whose name is the id of a container or an exec;
+/// sockets have half of it, an exec's after an `x`.
 fn state(engine: &Engine) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for root in ["exec", "data/containers"] {
         walk(&engine.scratch().join(root), 7, &mut |path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.len() == 64 && is_hex(&name) {
+            let name = name.strip_prefix('x').unwrap_or(&name);
+            if matches!(name.len(), 32 | 64) && is_hex(name) {
                 found.insert(path.display().to_string());
             }
         });

@@ -1,6 +1,10 @@
-//! The requests of `api.txt`, sent byte for byte alike to a stock dockerd and to ferryd:
+//! The requests of `api/*.txt`, sent byte for byte alike to a stock dockerd and to ferryd:
 //! statuses, headers and bodies are equal but for ids, times and how each stores layers.
+//!
+//! A line is `METHOD /path [body]`; `name=METHOD …` keeps the `Id` of the reply as `$name` for
+//! later lines, and `$SCRATCH` is a folder of the engine's own.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -19,8 +23,6 @@ const OWN: &[&str] = &[
     "Processes",
     "Runtime",
     "SandboxKey",
-    "SizeRootFs",
-    "SizeRw",
     "Created",
 ];
 /// Headers that belong to the connection or the moment.
@@ -110,6 +112,12 @@ fn clock(word: &str) -> bool {
     bytes.len() > 10 && bytes[4] == b'-' && bytes[7] == b'-' && bytes[10] == b'T'
 }
 
+/// An address without its last number: a removed container's is free again when its tear-down
+/// is done, so that the next one may get another.
+fn network_of(address: &str) -> String {
+    address.rsplit_once('.').map_or_else(String::new, |(network, _)| format!("{network}.<n>"))
+}
+
 /// Takes out what is an engine's own.
 fn without_own(value: &mut Value, engine: &Engine) {
     match value {
@@ -117,14 +125,21 @@ fn without_own(value: &mut Value, engine: &Engine) {
             for (key, value) in members.iter_mut() {
                 if OWN.contains(&key.as_str()) {
                     *value = Value::Null;
+                } else if key == "IPAddress" {
+                    *value = network_of(value.as_str().unwrap_or_default()).into();
                 } else {
                     without_own(value, engine);
                 }
             }
             members.remove("ImageManifestDescriptor");
-            members.remove("SizeRw");
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| without_own(item, engine)),
+        Value::Array(items) => {
+            for item in items.iter_mut() {
+                without_own(item, engine);
+            }
+            // dockerd shows mounts in the order of a hash.
+            items.sort_by_key(|item| item["Destination"].as_str().map(str::to_owned));
+        }
         Value::String(text) => {
             *text = plain(text, engine);
             if text.ends_with(" seconds") || text.ends_with(" second ago") {
@@ -135,8 +150,8 @@ fn without_own(value: &mut Value, engine: &Engine) {
     }
 }
 
-/// Status line, headers and body, comparable.
-fn answer(engine: &Engine, line: &str) -> String {
+/// Status line, headers and body, comparable; and the `Id` of the body.
+fn answer(engine: &Engine, line: &str) -> (String, Option<String>) {
     let raw = send(engine, line);
     let end = find(&raw, b"\r\n\r\n").unwrap_or(raw.len());
     let head = String::from_utf8_lossy(&raw[..end]).into_owned();
@@ -154,33 +169,76 @@ fn answer(engine: &Engine, line: &str) -> String {
         .collect();
     headers.sort_unstable();
     let body = String::from_utf8_lossy(&body).into_owned();
+    let mut id = None;
     let body = match serde_json::from_str::<Value>(&body) {
         Ok(mut value) => {
+            id = value["Id"].as_str().map(str::to_owned);
             without_own(&mut value, engine);
             let newline = if body.ends_with('\n') { "\\n" } else { "" };
             format!("{value}{newline}")
         }
         Err(_) => plain(&body, engine),
     };
-    format!("{status} {headers:?} {body}")
+    (format!("{status} {headers:?} {body}"), id)
+}
+
+/// An engine, and the ids that lines kept.
+struct Player {
+    engine: Engine,
+    kept: BTreeMap<String, String>,
+}
+
+impl Player {
+    fn start(kind: Kind) -> Player {
+        let engine = Engine::start(kind, &[]).unwrap();
+        let scratch = engine.scratch().path().display().to_string();
+        Player { engine, kept: BTreeMap::from([("SCRATCH".to_owned(), scratch)]) }
+    }
+
+    fn play(&mut self, line: &str) -> String {
+        let (name, line) = match line.split_once('=') {
+            Some((name, rest)) if name.bytes().all(|b| b.is_ascii_lowercase()) => (name, rest),
+            _ => ("", line),
+        };
+        let mut line = line.to_owned();
+        for (name, id) in &self.kept {
+            line = line.replace(&format!("${name}"), id);
+        }
+        let (text, id) = answer(&self.engine, &line);
+        if !name.is_empty() {
+            self.kept.insert(name.to_owned(), id.unwrap_or_default());
+        }
+        text
+    }
+}
+
+/// Where two answers begin to differ.
+fn difference(line: &str, expected: &str, got: &str) -> String {
+    let same = expected.bytes().zip(got.bytes()).take_while(|(a, b)| a == b).count();
+    let part = |text: &str| {
+        let from = text.as_bytes().get(same.saturating_sub(80)..).unwrap_or_default();
+        String::from_utf8_lossy(&from[..from.len().min(400)]).into_owned()
+    };
+    format!("{line}\n  dockerd …{}\n  ferryd  …{}", part(expected), part(got))
 }
 
 #[test]
 fn ferryd_answers_requests_as_a_stock_dockerd_does() {
     lab::require!("dockerd", "docker", "containerd", "runc");
-    let dockerd = Engine::start(Kind::Dockerd, &[]).unwrap();
-    let ferryd = Engine::start(Kind::Ferryd, &[]).unwrap();
+    let mut players = [Player::start(Kind::Dockerd), Player::start(Kind::Ferryd)];
     let mut different = Vec::new();
-    for line in include_str!("api.txt").lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
-        let (expected, got) = (answer(&dockerd, line), answer(&ferryd, line));
-        if expected != got {
-            let same = expected.bytes().zip(got.bytes()).take_while(|(a, b)| a == b).count();
-            let part = |text: &str| {
-                let from = text.as_bytes().get(same.saturating_sub(80)..).unwrap_or_default();
-                String::from_utf8_lossy(&from[..from.len().min(400)]).into_owned()
-            };
-            let (expected, got) = (part(&expected), part(&got));
-            different.push(format!("{line}\n  dockerd …{expected}\n  ferryd  …{got}"));
+    for table in [
+        include_str!("api/containers.txt"),
+        include_str!("api/create.txt"),
+        include_str!("api/exec.txt"),
+        include_str!("api/networks.txt"),
+        include_str!("api/images.txt"),
+    ] {
+        for line in table.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+            let [expected, got] = players.each_mut().map(|player| player.play(line));
+            if expected != got {
+                different.push(difference(line, &expected, &got));
+            }
         }
     }
     assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));

@@ -51,14 +51,14 @@ fn containers_talk_and_an_orderly_end_leaves_no_rule_unless_a_container_runs() {
     beside(&engine);
 
     // The container lives on, and nothing is taken from it.
-    engine.stop();
+    engine.stop().unwrap();
     assert!(rules(&engine).contains("chain FORWARD") && rules(&engine).contains("\"ferry*\""));
     engine.restart().unwrap();
     beside(&engine);
     nft(&engine, "delete table inet mine");
     engine.stock_cli(&["rm", "-f", "server"]).unwrap().success().unwrap();
     wait_until("an end without rules", limit, || {
-        engine.stop();
+        engine.stop().unwrap();
         let left = rules(&engine);
         let none = !left.contains("\"ferry*\"") && !left.contains("masquerade");
         if !none {

@@ -57,3 +57,32 @@ fn removing_a_running_container_leaves_nothing_behind() {
     before.assert_nothing_more(&engine);
     assert_eq!(engine.stock_cli(&["ps", "-aq"]).unwrap().stdout, "");
 }
+
+#[test]
+fn execs_leave_nothing_behind_however_they_end() {
+    lab::require!("docker", "containerd-shim-runc-v2", "runc");
+    let engine = Engine::start(Kind::Ferryd, &[]).unwrap();
+    let docker = |words: &[&str]| engine.stock_cli(words).unwrap();
+    for runtime in ["ferry-runc", "io.containerd.runc.v2"] {
+        let run = ["run", "-d", "--name", "cc", "--runtime", runtime, "busybox", "sleep", "1000"];
+        docker(&run).success().unwrap();
+        // The first exec makes what stays with the container.
+        assert_eq!(docker(&["exec", "cc", "echo", "hi"]).success().unwrap(), "hi\n");
+        let before = Leftovers::of(&engine);
+        for (words, code) in [
+            (&["exec", "cc", "sh", "-c", "exit 3"][..], 3),
+            (&["exec", "cc", "nope"], 127),
+            (&["exec", "cc", "/etc"], 126),
+            (&["exec", "-w", "/nope", "cc", "true"], 127),
+            (&["exec", "-u", "nobody:nogroupofthatname", "cc", "true"], 1),
+            (&["exec", "-d", "cc", "sh", "-c", "sh -c 'kill -9 $$'"], 0),
+        ] {
+            let done = docker(words);
+            assert_eq!(done.code, code, "{runtime}: {done:?}");
+            before.assert_nothing_more(&engine);
+        }
+        docker(&["exec", "-d", "cc", "sleep", "1000"]).success().unwrap();
+        docker(&["rm", "-f", "cc"]).success().unwrap();
+        before.assert_nothing_more(&engine);
+    }
+}

@@ -8,12 +8,21 @@ use std::time::Duration;
 use lab::{Engine, Kind, ours, run, wait_until};
 
 const LINES: usize = 4000;
-/// Prints numbered lines for about four seconds, then ends with 7.
+/// Prints numbered lines for some seconds, the last ones after a word, then ends with 7.
 const COUNT: &str = "i=0; while [ $i -lt 4000 ]; do echo line $i; i=$((i+1)); \
-                     [ $((i % 100)) = 0 ] && sleep 0.1; done; exit 7";
+                     [ $((i % 100)) = 0 ] && sleep 0.1; \
+                     while [ $i = 3900 -a ! -e /go ]; do sleep 0.1; done; done; exit 7";
 
 fn kill(pid: u32) {
     run("kill", ["-KILL", &pid.to_string()]).unwrap();
+}
+
+fn kill_all_sinks(engine: &Engine) {
+    let mark = engine.scratch().path().display().to_string();
+    let sinks = run("pgrep", ["-f", &format!("containerd-shim-ferry-v2 sink.*{mark}")]).unwrap();
+    for pid in sinks.stdout.split_whitespace() {
+        kill(pid.parse().unwrap());
+    }
 }
 
 fn docker(engine: &Engine, words: &[&str]) -> String {
@@ -62,12 +71,7 @@ fn daemons_die_and_nothing_is_lost(runtime: &[&str], kill_sinks: bool) {
         kill(pid);
     }
     if kill_sinks {
-        let mark = engine.scratch().path().display().to_string();
-        let sinks =
-            run("pgrep", ["-f", &format!("containerd-shim-ferry-v2 sink.*{mark}")]).unwrap();
-        for pid in sinks.stdout.split_whitespace() {
-            kill(pid.parse().unwrap());
-        }
+        kill_all_sinks(&engine);
     }
     std::thread::sleep(Duration::from_millis(300));
     engine.restart().unwrap();
@@ -76,6 +80,7 @@ fn daemons_die_and_nothing_is_lost(runtime: &[&str], kill_sinks: bool) {
     assert_eq!(docker(&engine, &["exec", "typed", "echo", "in"]), "in\n");
     type_line(&engine, "typed", "after");
     for name in ["count1", "count2", "count3"] {
+        docker(&engine, &["exec", name, "touch", "/go"]);
         assert_eq!(docker(&engine, &["wait", name]), "7\n", "{name}");
         assert_all_lines(&engine, name);
     }
@@ -143,4 +148,128 @@ fn ferry_reads_what_the_stock_client_reads_after_a_restart() {
     engine.restart().unwrap();
     assert_eq!(engine.ferry(&["logs", "one"]).unwrap().success().unwrap(), "first\n");
     assert_eq!(engine.ferry(&["ps", "-q"]).unwrap().stdout, docker(&engine, &["ps", "-q"]));
+}
+
+/// Makes an exec by the API, as clients that are gone later do; its id.
+fn exec(engine: &Engine, container: &str, command: &str) -> String {
+    let path = format!("/containers/{container}/exec");
+    let reply = post(engine, &path, &format!(r#"{{"Cmd":["sh","-c",{command:?}]}}"#));
+    let id = reply.split("\"Id\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    id.unwrap_or_else(|| panic!("{reply}")).to_owned()
+}
+
+fn start_exec(engine: &Engine, id: &str) -> String {
+    post(engine, &format!("/exec/{id}/start"), r#"{"Detach":true}"#)
+}
+
+fn inspect_exec(engine: &Engine, id: &str) -> serde_json::Value {
+    let reply = ask(engine, "GET", &format!("/exec/{id}/json"), "");
+    serde_json::from_str(reply.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+}
+
+fn post(engine: &Engine, path: &str, body: &str) -> String {
+    ask(engine, "POST", path, body)
+}
+
+fn ask(engine: &Engine, method: &str, path: &str, body: &str) -> String {
+    let mut stream = std::os::unix::net::UnixStream::connect(engine.scratch().join("s")).unwrap();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n");
+    let kind = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    stream.write_all(format!("{head}{kind}\r\n{body}").as_bytes()).unwrap();
+    let mut reply = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut reply).unwrap();
+    reply
+}
+
+/// Waits until an exec has ended; its exit code.
+fn exit_of(engine: &Engine, id: &str) -> i64 {
+    let code = || inspect_exec(engine, id)["ExitCode"].as_i64();
+    wait_until("the exit of an exec", Duration::from_secs(30), || code().is_some()).unwrap();
+    code().unwrap()
+}
+
+fn execs_outlive_the_daemons(runtime: &[&str], kill_sinks: bool) {
+    let mut engine = Engine::start(Kind::Ferryd, &[]).unwrap();
+    let run = [&["run", "-d", "--name", "cc"], runtime, &["busybox", "sleep", "1000"]].concat();
+    docker(&engine, &run);
+    let [stays, ends, talks, ended, waits] = [
+        "exec sleep 1000",
+        "while [ ! -e /end ]; do sleep 0.1; done; exit 5",
+        // More than pipe and FIFO hold: it goes on only if somebody reads.
+        "while [ ! -e /end ]; do sleep 0.1; done; head -c 3000000 /dev/zero; exit 6",
+        "exit 7",
+        "exit 8",
+    ]
+    .map(|command| exec(&engine, "cc", command));
+    for id in [&stays, &ends, &talks, &ended] {
+        assert!(start_exec(&engine, id).starts_with("HTTP/1.1 200"));
+    }
+    assert_eq!(exit_of(&engine, &ended), 7);
+    let pid = inspect_exec(&engine, &stays)["Pid"].clone();
+
+    engine.kill();
+    for pid in engine.supervisor_pids() {
+        kill(pid);
+    }
+    if kill_sinks {
+        kill_all_sinks(&engine);
+    }
+    let rootfs = format!("/proc/{pid}/root/end");
+    std::fs::write(rootfs, "").unwrap();
+    engine.restart().unwrap();
+
+    let ids = docker(&engine, &["inspect", "-f", "{{json .ExecIDs}}", "cc"]);
+    assert!(ids.contains(&stays) && !ids.contains(&ended), "{ids}");
+    let state = inspect_exec(&engine, &stays);
+    assert_eq!((&state["Running"], &state["Pid"]), (&true.into(), &pid));
+    assert_eq!(exit_of(&engine, &ends), 5);
+    assert_eq!(exit_of(&engine, &talks), 6);
+    assert_eq!(exit_of(&engine, &ended), 7);
+    assert!(start_exec(&engine, &ended).contains("has already run"));
+    assert!(start_exec(&engine, &stays).contains("is already running"));
+    assert!(start_exec(&engine, &waits).starts_with("HTTP/1.1 200"));
+    assert_eq!(exit_of(&engine, &waits), 8);
+    docker(&engine, &["kill", "cc"]);
+    assert_eq!(exit_of(&engine, &stays), 137);
+}
+
+#[test]
+fn execs_outlive_the_daemons_with_their_exit_codes() {
+    lab::require!("docker");
+    execs_outlive_the_daemons(&[], false);
+}
+
+#[test]
+fn execs_outlive_the_daemons_and_their_sinks_with_the_stock_shim() {
+    lab::require!("docker", "containerd-shim-runc-v2", "runc");
+    execs_outlive_the_daemons(&["--runtime", "io.containerd.runc.v2"], true);
+}
+
+#[test]
+fn inspect_tells_the_same_after_a_restart() {
+    lab::require!("docker");
+    let mut engine = Engine::start(Kind::Ferryd, &[]).unwrap();
+    docker(&engine, &["network", "create", "--subnet", "10.50.0.0/24", "n1"]);
+    let on_n = ["--network", "n1", "--ip", "10.50.0.9", "--network-alias", "x"];
+    for (name, extra) in [
+        ("plain", &["--mac-address", "02:42:ac:11:00:99"][..]),
+        ("own", &on_n),
+        ("host", &["--network", "host"]),
+        ("none", &["--network", "none"]),
+        ("shared", &["--network", "container:own"]),
+        ("frozen", &["-v", "/data", "--memory", "64m"]),
+    ] {
+        let run = [&["run", "-d", "--name", name], extra, &["busybox", "sleep", "1000"]].concat();
+        docker(&engine, &run);
+    }
+    docker(&engine, &["pause", "frozen"]);
+    docker(&engine, &["create", "--name", "new", "busybox", "true"]);
+    docker(&engine, &["run", "--name", "over", "busybox", "true"]);
+    let names = ["plain", "own", "host", "none", "shared", "frozen", "new", "over"];
+    let inspect = [&["inspect", "-s"][..], &names].concat();
+    let (inspected, listed) = (docker(&engine, &inspect), docker(&engine, &["ps", "-aq"]));
+    engine.kill();
+    engine.restart().unwrap();
+    assert_eq!(docker(&engine, &inspect), inspected);
+    assert_eq!(docker(&engine, &["ps", "-aq"]), listed);
 }

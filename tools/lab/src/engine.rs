@@ -128,9 +128,19 @@ impl Engine {
         self.program.kill();
     }
 
-    /// Asks the daemon (not its containerd) to end, and waits until it has.
-    pub fn stop(&mut self) {
-        self.program.stop(Duration::from_secs(60));
+    /// Asks the daemon to end, as an init system does, and waits for it; its exit status.
+    pub fn stop(&mut self) -> Result<i32> {
+        self.program.end(Duration::from_secs(60))
+    }
+
+    /// The exit status of a daemon that was asked to end.
+    pub fn wait(&mut self) -> Result<i32> {
+        self.program.wait(Duration::from_secs(60))
+    }
+
+    /// The words that start this engine's daemon again.
+    pub fn words(&self) -> &[String] {
+        &self.words
     }
 
     /// Starts the daemon again on the same state.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -43,7 +43,6 @@ pub fn run<S: AsRef<OsStr>>(
 }
 
 pub(crate) fn finish(command: &mut Command) -> Result<Finished> {
-    use std::os::unix::process::ExitStatusExt;
     let line = format!("{command:?}").replace('"', "");
     let out = command.output().with_context(|| format!("cannot start {line}"))?;
     Ok(Finished {
@@ -101,10 +100,21 @@ impl Program {
 
     /// Asks it to end (SIGTERM), kills it after `limit`.
     pub fn stop(&mut self, limit: Duration) {
-        run("kill", ["-TERM", &self.pid().to_string()]).ok();
-        let ended = wait_until("end", limit, || !self.running());
-        if ended.is_err() {
+        if self.end(limit).is_err() {
             self.kill();
         }
+    }
+
+    /// Asks it to end (SIGTERM); its exit status, 128 + signal when the signal killed it.
+    pub fn end(&mut self, limit: Duration) -> Result<i32> {
+        run("kill", ["-TERM", &self.pid().to_string()])?.success()?;
+        self.wait(limit)
+    }
+
+    /// Its exit status, once it has ended by itself.
+    pub fn wait(&mut self, limit: Duration) -> Result<i32> {
+        wait_until("the end of a program", limit, || !self.running())?;
+        let status = self.child.wait()?;
+        Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
     }
 }

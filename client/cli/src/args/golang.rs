@@ -119,74 +119,6 @@ pub fn parse_float(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A duration in nanoseconds: `1h2m3.5s`.
-pub fn parse_duration(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {}", quote(text));
-    let (minus, mut rest) = match text.as_bytes().first() {
-        Some(b'-') => (true, &text[1..]),
-        Some(b'+') => (false, &text[1..]),
-        _ => (false, text),
-    };
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total: i128 = 0;
-    while !rest.is_empty() {
-        let whole = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let mut end = whole;
-        if rest[whole..].starts_with('.') {
-            let after = &rest[whole + 1..];
-            end += 1 + after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-        }
-        let number = &rest[..end];
-        if !number.bytes().any(|b| b.is_ascii_digit()) {
-            return Err(invalid());
-        }
-        rest = &rest[end..];
-        let unit_end = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
-        let unit = &rest[..unit_end];
-        rest = &rest[unit_end..];
-        let nanos: i128 = match unit {
-            "" => return Err(format!("time: missing unit in duration {}", quote(text))),
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => {
-                return Err(format!(
-                    "time: unknown unit {} in duration {}",
-                    quote(unit),
-                    quote(text)
-                ));
-            }
-        };
-        total += scaled(number, nanos).ok_or_else(invalid)?;
-        if total > i128::from(i64::MAX) {
-            return Err(invalid());
-        }
-    }
-    Ok(if minus { -(total as i64) } else { total as i64 })
-}
-
-/// A decimal number times a unit, its fraction cut.
-fn scaled(number: &str, unit: i128) -> Option<i128> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let mut total = whole.checked_mul(unit)?;
-    let (mut scale, mut part) = (1i128, 0i128);
-    for digit in fraction.bytes().take(18) {
-        part = part * 10 + i128::from(digit - b'0');
-        scale *= 10;
-    }
-    total = total.checked_add(part * unit / scale)?;
-    Some(total)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,17 +135,5 @@ mod tests {
             Err("strconv.ParseInt: parsing \"x\": invalid syntax".to_owned())
         );
         assert!(parse_int("99999999999999999999").unwrap_err().ends_with("value out of range"));
-    }
-
-    #[test]
-    fn durations_are_read_as_go_reads_them() {
-        assert_eq!(parse_duration("1h2m3.5s"), Ok(3_723_500_000_000));
-        assert_eq!(parse_duration("-1.5ms"), Ok(-1_500_000));
-        assert_eq!(parse_duration("5"), Err("time: missing unit in duration \"5\"".to_owned()));
-        assert_eq!(
-            parse_duration("5y"),
-            Err("time: unknown unit \"y\" in duration \"5y\"".to_owned())
-        );
-        assert_eq!(parse_duration("x"), Err("time: invalid duration \"x\"".to_owned()));
     }
 }

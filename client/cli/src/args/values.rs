@@ -25,7 +25,7 @@ pub fn check(kind: Kind, text: &str, before: usize) -> Result<Vec<Value>, String
         Kind::Text | Kind::TextArray => same(),
         Kind::Int => number(golang::parse_int(text)?),
         Kind::Uint16 => number(golang::parse_uint(text, 10, 65535)? as i64),
-        Kind::Duration => number(golang::parse_duration(text)?),
+        Kind::Duration => number(engine_api::moment::duration(text)?),
         Kind::Bytes => number(bytes(text)?),
         Kind::BytesOrUnlimited if text == "-1" => number(-1),
         Kind::BytesOrUnlimited => number(bytes(text)?),

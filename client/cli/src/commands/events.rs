@@ -3,7 +3,7 @@
 use crate::error::{CliError, Result};
 use crate::session::Session;
 use crate::template;
-use engine_api::{ApiVersion, EventMessage, decode_at, encode_html, json};
+use engine_api::{ApiVersion, EventMessage, decode_at, encode_html, json, moment};
 use engine_client::{Payload, Query};
 
 /// A time as the daemon takes it: seconds and nanoseconds of the epoch. It may be given as a
@@ -14,29 +14,9 @@ pub(super) fn timestamp(text: &str) -> std::result::Result<String, String> {
     if number(whole.strip_prefix('-').unwrap_or(whole)) && number(fraction) {
         return Ok(text.to_owned());
     }
-    let epoch = |nanos: i128| {
-        format!("{}.{:09}", nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000))
-    };
-    let now = jiff::Timestamp::now().as_nanosecond();
-    if let Ok(nanos) = crate::args::golang::parse_duration(text) {
-        return Ok(epoch(now - i128::from(nanos)));
-    }
-    if let Ok(time) = text.parse::<jiff::Timestamp>() {
-        return Ok(epoch(time.as_nanosecond()));
-    }
-    let zone = crate::show::units::zone();
-    let local = text
-        .parse::<jiff::civil::DateTime>()
-        .or_else(|_| text.parse::<jiff::civil::Date>().map(|d| d.at(0, 0, 0, 0)))
-        .ok()
-        .and_then(|time| time.to_zoned(zone).ok());
-    match local {
-        Some(time) => Ok(epoch(time.timestamp().as_nanosecond())),
-        None => Err(format!(
-            "failed to parse value as time or duration: {}",
-            crate::args::golang::quote(text)
-        )),
-    }
+    let nanos = moment::moment(text, jiff::Timestamp::now(), &crate::show::units::zone())?;
+    let (seconds, nanos) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
+    Ok(format!("{seconds}.{nanos:09}"))
 }
 
 pub(super) async fn events(s: &Session) -> Result<()> {

@@ -181,7 +181,9 @@ impl Values<'_> {
     }
 
     fn path(&self, key: &str, default: &str) -> PathBuf {
-        PathBuf::from(self.text(key, default))
+        let path = PathBuf::from(self.text(key, default));
+        // What is started works in another folder.
+        std::path::absolute(&path).unwrap_or(path)
     }
 
     fn flag(&self, key: &str, default: bool) -> bool {

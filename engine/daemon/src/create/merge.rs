@@ -79,7 +79,7 @@ fn merge_env(mut own: Vec<String>, image: &[String]) -> Vec<String> {
 /// Entry point and command together.
 pub fn command(config: &ContainerConfig) -> Result<Vec<String>, ApiError> {
     let words = config.entrypoint.iter().chain(&config.cmd).flatten().cloned().collect::<Vec<_>>();
-    if words.is_empty() || words.len() == 1 && words[0].is_empty() {
+    if words.is_empty() {
         return Err(ApiError::bad_request("no command specified"));
     }
     Ok(words)

@@ -3,13 +3,20 @@
 
 pub mod logs;
 pub mod merge;
+mod mount;
 pub mod mounts;
+pub mod resources;
 pub mod validate;
 
 use std::sync::Arc;
 
-use engine_api::{ContainerCreateRequest, ContainerCreateResponse, EndpointSettings, HostConfig};
+use engine_api::upgrade::Upgraded;
+use engine_api::{
+    ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, EndpointSettings, HostConfig,
+};
+use images::ResolvedImage;
 use metastore::Class;
+use oci::Platform;
 
 use crate::engine::{Engine, LEASE};
 use crate::http::ApiError;
@@ -42,29 +49,41 @@ impl From<images::ImageError> for ApiError {
     }
 }
 
-/// Creates a container; `name` may be empty.
-pub async fn create(
-    engine: &Arc<Engine>,
-    name: &str,
-    request: ContainerCreateRequest,
-) -> Result<ContainerCreateResponse, ApiError> {
-    let config = request.config.ok_or_else(|| {
-        ApiError::bad_request("config cannot be empty in order to create a container")
-    })?;
+/// What a client asks for, raised to what the newest version means by it.
+#[derive(Debug, Default)]
+pub struct Wish {
+    /// The name; empty: one is made up.
+    pub name: String,
+    /// The platform that the image must be for.
+    pub platform: Option<Platform>,
+    /// The body.
+    pub request: ContainerCreateRequest,
+    /// What its version made of it.
+    pub upgraded: Upgraded,
+}
+
+/// Creates a container.
+pub async fn create(engine: &Arc<Engine>, wish: Wish) -> Result<ContainerCreateResponse, ApiError> {
+    let Wish { name, platform, request, upgraded } = wish;
+    let mut config = request.config.unwrap_or_default();
     let mut host = request.host_config.unwrap_or_default();
-    let networking = request.networking_config.unwrap_or_default();
-    let mut warnings = validate::config(&config)?;
-    warnings.extend(validate::host(engine, &config, &mut host)?);
-    if config.image.is_empty() {
-        return Err(ApiError::bad_request("no command specified"));
-    }
-    let image = engine.images.resolve(&config.image)?;
+    let endpoints =
+        request.networking_config.unwrap_or_default().endpoints_config.unwrap_or_default();
+    validate::config(&mut config)?;
+    let mut warnings = validate::host(engine, &mut host)?;
+    let image = image(engine, &config, platform.as_ref())?;
+    let endpoints = crate::lifecycle::check_endpoints(engine, endpoints)?;
+    validate::adapt(engine, &mut host)?;
+    validate::refuse(&host)?;
     let config = merge::config(config, &image.container_config())?;
+    logs::check(&engine.settings, &mut host.log_config)?;
     let id = new_id();
-    let reservation = match name {
+    let reservation = match name.as_str() {
         "" => engine.registry.reserve_generated(&id),
         name => engine.registry.reserve(name, &id)?,
     };
+    plan::parse_security(host.security_opt.as_deref().unwrap_or_default())
+        .map_err(|e| ApiError::internal(e.to_string()))?;
     let mut spec = Spec {
         id: id.clone(),
         name: reservation.name().to_owned(),
@@ -75,11 +94,11 @@ pub async fn create(
         snapshotter: engine.images.snapshotter().to_owned(),
         config,
         host,
+        endpoints,
         ..Spec::default()
     };
-    fill(engine, &mut spec, networking.endpoints_config)?;
-    crate::lifecycle::check_endpoints(engine, &spec)?;
-    let planned = mounts::plan(engine, &spec)?;
+    fill(engine, &mut spec)?;
+    let planned = mounts::plan(engine, &spec, upgraded.read_only_at_top)?;
     spec.mounts = planned;
     let power = if spec.host.auto_remove { Class::Crash } else { Class::Power };
     let mounted = engine.images.prepare(&id, &image, LEASE).await?;
@@ -100,33 +119,59 @@ pub async fn create(
     engine.add_container(Arc::clone(&container));
     reservation.keep();
     container.tell("create", &[]);
+    warnings.extend(upgraded.warnings);
     Ok(ContainerCreateResponse { id, warnings })
 }
 
-/// What follows from the rest of the request.
-fn fill(
+/// The image, for the platform if one is asked for.
+fn image(
     engine: &Engine,
-    spec: &mut Spec,
-    endpoints: Option<std::collections::BTreeMap<String, Option<EndpointSettings>>>,
-) -> Result<(), ApiError> {
+    config: &ContainerConfig,
+    platform: Option<&Platform>,
+) -> Result<Arc<ResolvedImage>, ApiError> {
+    let name = config.image.as_str();
+    if name.is_empty() {
+        merge::command(config)?;
+        return Err(ApiError::not_implemented(
+            "a container without an image is not supported by Ferry yet",
+        ));
+    }
+    let image = engine.images.resolve(name)?;
+    let Some(wanted) = platform else { return Ok(image) };
+    let own = &image.config;
+    let own = Platform::new(&own.os, &own.architecture, &own.variant).normalized();
+    if wanted.rank(&own).is_some() {
+        return Ok(image);
+    }
+    Err(ApiError::not_found(format!(
+        "image with reference {name} was found but its platform ({own}) does not match the specified platform ({wanted})"
+    )))
+}
+
+/// What follows from the rest of the request.
+fn fill(engine: &Engine, spec: &mut Spec) -> Result<(), ApiError> {
     let words = merge::command(&spec.config)?;
     let mut words = words.into_iter();
     spec.path = words.next().unwrap_or_default();
     spec.args = words.collect();
-    if spec.config.hostname.is_empty() && spec.host.uts_mode != "host" {
+    if spec.config.hostname.is_empty() {
         spec.config.hostname = if spec.host.network_mode == "host" {
             engine.facts.hostname.clone()
         } else {
             spec.id[..12].to_owned()
         };
     }
-    let listed = endpoints.unwrap_or_default();
-    spec.endpoints = listed.into_iter().map(|(name, e)| (name, e.unwrap_or_default())).collect();
     let mode = spec.host.network_mode.clone();
-    if !mode.starts_with("container:") && !spec.endpoints.contains_key(&mode) {
-        spec.endpoints.retain(|name, _| !(mode == "bridge" && name == "default"));
-        if spec.endpoints.is_empty() || spec.endpoints.keys().all(|n| n != &mode) {
-            spec.endpoints.insert(mode, EndpointSettings::default());
+    if mode.starts_with("container:") || spec.config.network_disabled {
+        spec.endpoints.clear();
+    } else if spec.endpoints.is_empty() {
+        spec.endpoints.insert(mode, EndpointSettings::default());
+    } else if !spec.endpoints.contains_key(&mode)
+        && let Ok(network) = engine.networks.find(&mode)
+    {
+        // The network that the mode names may be listed by its id.
+        if let Some(listed) = spec.endpoints.remove(network.id.as_str()) {
+            spec.endpoints.insert(network.name.clone(), listed);
         }
     }
     defaults(&mut spec.host);
@@ -147,8 +192,7 @@ async fn finish(engine: &Arc<Engine>, spec: &Spec, class: Class) -> Result<(), A
         ApiError::internal(format!("making the folder of container {}: {e}", spec.id))
     })?;
     for mount in spec.mounts.iter().filter(|m| m.point.kind == "volume") {
-        crate::volumes::ensure(engine, &mount.point.name, mount.anonymous)
-            .map_err(ApiError::internal)?;
+        crate::volumes::ensure(engine, mount).map_err(ApiError::internal)?;
     }
     let written = if class == Class::Crash {
         records::put_container(&engine.store, class, spec, &State::default())

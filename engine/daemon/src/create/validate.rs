@@ -1,30 +1,99 @@
-//! What a create request may ask for, with the texts that clients know. Defaults of
-//! the host configuration are filled in here as well, so that records are complete.
+//! What a create request may ask for, with the texts that clients know, in the order in
+//! which dockerd looks. Limits are in `resources`, mounts in `mounts`.
 
-use engine_api::{ContainerConfig, HostConfig, Resources};
+use engine_api::{ContainerConfig, HostConfig, MountRequest, PortMap};
+use plan::caps::CapSet;
 
+use super::{mount, resources};
 use crate::engine::Engine;
 use crate::http::ApiError;
 use crate::lifecycle::restart::Policy;
+use crate::limits::Limits;
 use crate::signals;
 
-type Checked<T = ()> = Result<T, ApiError>;
+pub(super) type Checked<T = ()> = Result<T, ApiError>;
 
-const MEGABYTE: i64 = 1 << 20;
-/// The least memory that a container can start with.
-const LEAST_MEMORY: i64 = 6 * MEGABYTE;
-
-fn bad<T>(text: impl Into<String>) -> Checked<T> {
+pub(super) fn bad<T>(text: impl Into<String>) -> Checked<T> {
     Err(ApiError::bad_request(text))
 }
 
-/// Checks what runs.
-pub fn config(config: &ContainerConfig) -> Checked<Vec<String>> {
-    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+/// What contradicts itself in a request, whatever its version. Looked at first.
+pub fn request(config: &ContainerConfig, host: &HostConfig, limits: &Limits) -> Checked {
+    network_mode(config, host)?;
+    if !matches!(host.isolation.as_str(), "" | "default") {
         return bad(format!(
-            "the working directory '{}' is invalid, it needs to be an absolute path",
-            config.working_dir
+            "invalid isolation ({}): linux only supports 'default'",
+            host.isolation
         ));
+    }
+    let r = &host.resources;
+    if r.io_maximum_bandwidth != 0 {
+        return bad(
+            "invalid option: QoS maximum bandwidth configuration is not supported on linux",
+        );
+    }
+    if r.io_maximum_iops != 0 {
+        return bad("invalid option: QoS maximum IOPs configuration is not supported on linux");
+    }
+    let realtime = (r.cpu_realtime_period, r.cpu_realtime_runtime);
+    if realtime != (0, 0) && !limits.cpu_realtime {
+        return bad("kernel does not support CPU real-time scheduler");
+    }
+    if realtime.0 != 0 && realtime.1 > realtime.0 {
+        return bad("cpu real-time runtime cannot be higher than cpu real-time period");
+    }
+    if limits.cpu_shares && r.cpu_shares < 0 {
+        let shares = r.cpu_shares;
+        return bad(format!("invalid CPU shares ({shares}): value must be a positive integer"));
+    }
+    Ok(())
+}
+
+fn network_mode(config: &ContainerConfig, host: &HostConfig) -> Checked {
+    let filled = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|l| !l.is_empty());
+    let mode = host.network_mode.as_str();
+    if mode == "container" || mode.starts_with("container:") {
+        if mode.len() <= "container:".len() {
+            return bad("invalid network mode: invalid container format container:<name|id>");
+        }
+        let published =
+            host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|p| !p.is_empty());
+        let exposed = config.exposed_ports.as_ref().is_some_and(|p| !p.is_empty());
+        let links = "container type network can't be used with links. This would result in undefined behavior";
+        for (is_set, what) in [
+            (!config.hostname.is_empty(), "hostname and the network mode"),
+            (filled(&host.links), links),
+            (filled(&host.dns), "dns and the network mode"),
+            (filled(&host.extra_hosts), "custom host-to-IP mapping and the network mode"),
+            (published, "port publishing and the container type network mode"),
+            (exposed, "port exposing and the container type network mode"),
+        ] {
+            if is_set {
+                return bad(format!("conflicting options: {what}"));
+            }
+        }
+    }
+    if host.uts_mode == "host" && !config.hostname.is_empty() {
+        return bad("conflicting options: hostname and the UTS mode");
+    }
+    if mode == "host" && filled(&host.links) {
+        return bad(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+        );
+    }
+    Ok(())
+}
+
+/// Checks what runs.
+pub fn config(config: &mut ContainerConfig) -> Checked {
+    if !config.working_dir.is_empty() {
+        if !config.working_dir.starts_with('/') {
+            return bad(format!(
+                "the working directory '{}' is invalid, it needs to be an absolute path",
+                config.working_dir
+            ));
+        }
+        config.working_dir = mount::clean(&config.working_dir);
     }
     if !config.stop_signal.is_empty() {
         signals::parse(&config.stop_signal).map_err(|e| ApiError::bad_request(e.to_string()))?;
@@ -39,7 +108,7 @@ pub fn config(config: &ContainerConfig) -> Checked<Vec<String>> {
     if probe.is_some_and(|test| test.first().is_some_and(|word| word != "NONE")) {
         return Err(ApiError::not_implemented("Healthcheck is not supported by Ferry yet"));
     }
-    Ok(Vec::new())
+    Ok(())
 }
 
 /// Checks the times and counts of a health check, whether it has a probe or not.
@@ -56,16 +125,141 @@ fn health(config: &ContainerConfig) -> Checked {
     table.iter().find(|(is_wrong, _)| *is_wrong).map_or(Ok(()), |(_, text)| bad(*text))
 }
 
-/// Checks what it gets, and fills in defaults. Gives warnings.
-pub fn host(
-    engine: &Engine,
-    config: &ContainerConfig,
-    host: &mut HostConfig,
-) -> Checked<Vec<String>> {
-    let settings = &engine.settings;
-    restart(host)?;
+/// Checks what it gets from the host. Gives warnings.
+pub fn host(engine: &Engine, host: &mut HostConfig) -> Checked<Vec<String>> {
+    if host.restart_policy.name.is_empty() {
+        host.restart_policy.name = "no".into();
+    }
+    let mut warnings = Vec::new();
+    everywhere(host, engine.facts.caps)?;
+    warnings.extend(resources::check(&mut host.resources, &engine.limits, false)?);
+    isolation(host)?;
+    let mode = host.network_mode.as_str();
+    if !matches!(mode, "host" | "none") && !engine.limits.ipv4_forwarding {
+        warnings.push("IPv4 forwarding is disabled. Networking will not work.".into());
+    }
+    let publishes = host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
+    if mode == "host" && publishes {
+        warnings.push("Published ports are discarded when using host network mode".into());
+    }
+    let parent = host.resources.cgroup_parent.as_str();
+    let is_slice = parent.strip_suffix(".slice").is_some_and(|name| !name.is_empty());
+    if !parent.is_empty() && engine.facts.systemd_cgroup && !is_slice {
+        return bad(
+            "cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"",
+        );
+    }
+    engine.runtime(&host.runtime).map_err(ApiError::bad_request)?;
+    if host.runtime.is_empty() {
+        host.runtime.clone_from(&engine.settings.default_runtime);
+    }
+    for place in host.tmpfs.iter().flatten().map(|(place, _)| place) {
+        mount::destination(place).map_err(ApiError::bad_request)?;
+    }
+    if !matches!(host.cgroupns_mode.as_str(), "" | "host" | "private") {
+        return bad(format!("invalid cgroup namespace mode: {}", host.cgroupns_mode));
+    }
+    Ok(warnings)
+}
+
+/// What every platform looks at.
+fn everywhere(host: &HostConfig, caps: CapSet) -> Checked {
+    let policy = &host.restart_policy;
+    if host.auto_remove && policy.name != "no" {
+        return bad("can't create 'AutoRemove' container with restart policy");
+    }
+    for wanted in host.mounts.iter().flatten() {
+        mount::check(wanted, mount::Source::MustExist).map_err(ApiError::bad_request)?;
+        supported(wanted)?;
+    }
+    for entry in host.extra_hosts.iter().flatten() {
+        extra_host(entry)?;
+    }
+    ports(host.port_bindings.as_ref())?;
+    Policy::parse(&policy.name, policy.maximum_retry_count)
+        .map_err(|e| ApiError::bad_request(e.to_string()))?;
+    for (list, names) in [("CapAdd", &host.cap_add), ("CapDrop", &host.cap_drop)] {
+        if let Some(names) = names {
+            // Checked only: inspect shows the names as they were given.
+            plan::caps::normalize(list, names, caps)
+                .map_err(|e| ApiError::bad_request(e.to_string()))?;
+        }
+    }
+    if host.annotations.as_ref().is_some_and(|all| all.contains_key("")) {
+        return bad("invalid Annotations: the empty string is not permitted as an annotation key");
+    }
+    Ok(())
+}
+
+/// What Ferry does not have of mounts that are right in themselves.
+fn supported(wanted: &MountRequest) -> Checked {
+    let missing =
+        |what: String| Err(ApiError::not_implemented(format!("{what} supported by Ferry yet")));
+    if matches!(wanted.kind.as_str(), "image" | "cluster") {
+        return missing(format!("mounts of type {} are not", wanted.kind));
+    }
+    let Some(options) = &wanted.volume_options else { return Ok(()) };
+    let driver = options.driver_config.clone().unwrap_or_default();
+    if !matches!(driver.name.as_str(), "" | "local")
+        || driver.options.is_some_and(|o| !o.is_empty())
+    {
+        return missing("VolumeOptions.DriverConfig is not".into());
+    }
+    if !options.subpath.is_empty() {
+        return missing("VolumeOptions.Subpath is not".into());
+    }
+    Ok(())
+}
+
+fn extra_host(entry: &str) -> Checked {
+    let Some((_, address)) = entry.split_once(':').filter(|(name, _)| !name.is_empty()) else {
+        return bad(format!("bad format for add-host: {entry:?}"));
+    };
+    let bare = address.trim();
+    if address == "host-gateway" || bare.parse::<std::net::IpAddr>().is_ok() {
+        return Ok(());
+    }
+    bad(format!("invalid IP address in add-host: {address:?}"))
+}
+
+fn ports(bindings: Option<&PortMap>) -> Checked {
+    let wrong = |text: &str| bad(format!("invalid port specification: {text:?}"));
+    let number = |text: &str| text.parse::<u16>().ok();
+    for (port, bindings) in bindings.into_iter().flatten() {
+        let own = port.split('/').next().unwrap_or_default();
+        if number(own).is_none() {
+            return wrong(own);
+        }
+        for binding in bindings.iter().flatten() {
+            let text = binding.host_port.split('/').next().unwrap_or_default();
+            let (low, high) = text.split_once('-').unwrap_or((text, text));
+            let in_order = number(low).zip(number(high)).is_some_and(|(low, high)| low <= high);
+            if !text.is_empty() && !in_order {
+                return wrong(&binding.host_port);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Namespaces of the container's own, the host's or another container's.
+fn isolation(host: &HostConfig) -> Checked {
+    let ipc = host.ipc_mode.as_str();
+    if !matches!(ipc, "" | "host" | "private" | "shareable" | "none")
+        && !ipc.starts_with("container:")
+    {
+        return bad(format!("invalid IPC mode: {ipc}"));
+    }
+    let pid = host.pid_mode.as_str();
+    let of_container = pid.strip_prefix("container:").is_some_and(|name| !name.is_empty());
+    if !matches!(pid, "" | "host") && !of_container {
+        return bad(format!("invalid PID mode: {pid}"));
+    }
     if host.shm_size < 0 {
         return bad("SHM size can not be less than 0");
+    }
+    if !matches!(host.uts_mode.as_str(), "" | "host") {
+        return bad(format!("invalid UTS mode: {}", host.uts_mode));
     }
     if !(-1000..=1000).contains(&host.oom_score_adj) {
         return bad(format!(
@@ -73,43 +267,61 @@ pub fn host(
             host.oom_score_adj
         ));
     }
-    let warnings = resources(&mut host.resources)?;
-    for (list, names) in [("CapAdd", &host.cap_add), ("CapDrop", &host.cap_drop)] {
-        if let Some(names) = names {
-            // Checked only: inspect shows the names as they were given.
-            plan::caps::normalize(list, names, engine.facts.caps)
-                .map_err(|e| ApiError::bad_request(e.to_string()))?;
-        }
+    Ok(())
+}
+
+/// Fills in what the request leaves to the daemon, so that the record is complete.
+pub fn adapt(engine: &Engine, host: &mut HostConfig) -> Checked {
+    let settings = &engine.settings;
+    let r = &mut host.resources;
+    if r.memory > 0 && r.memory_swap == 0 {
+        r.memory_swap = r.memory.saturating_mul(2);
     }
-    plan::parse_security(host.security_opt.as_deref().unwrap_or_default())
-        .map_err(|e| ApiError::internal(e.to_string()))?;
-    if !matches!(host.isolation.as_str(), "" | "default") {
-        return bad(format!(
-            "invalid isolation ({}): linux only supports 'default'",
-            host.isolation
-        ));
-    }
-    modes(engine, config, host)?;
-    engine.runtime(&host.runtime).map_err(ApiError::bad_request)?;
-    if host.runtime.is_empty() {
-        host.runtime.clone_from(&settings.default_runtime);
-    }
-    for entry in host.extra_hosts.iter().flatten() {
-        if !entry.contains(':') {
-            return bad(format!("bad format for add-host: {entry:?}"));
-        }
-    }
-    super::logs::check(settings, &mut host.log_config)?;
     if host.shm_size == 0 {
         host.shm_size = settings.default_shm_size;
     }
-    refuse(host)?;
-    ports(host)?;
-    Ok(warnings)
+    if host.ipc_mode.is_empty() {
+        host.ipc_mode.clone_from(&settings.default_ipc_mode);
+    }
+    if host.cgroupns_mode.is_empty() {
+        let v2 = engine.facts.cgroup_v2;
+        let default = if v2 { "private" } else { "host" };
+        let own = settings.default_cgroupns_mode.as_deref().filter(|_| v2 || !host.privileged);
+        host.cgroupns_mode = own.unwrap_or(default).to_owned();
+    }
+    for mode in [&mut host.ipc_mode, &mut host.pid_mode, &mut host.network_mode] {
+        let Some(other) = mode.strip_prefix("container:") else { continue };
+        // An id, so that the other one may be renamed.
+        if let Ok(found) = engine.find(other) {
+            *mode = format!("container:{}", found.id);
+        }
+    }
+    host.resources.oom_kill_disable.get_or_insert(false);
+    labels(engine, host)
+}
+
+/// Who shares namespaces or is privileged has no label of its own.
+fn labels(engine: &Engine, host: &mut HostConfig) -> Checked {
+    let options = host.security_opt.as_deref().unwrap_or_default();
+    if options.iter().any(|o| o.split('=').next() == Some("label")) {
+        return Ok(());
+    }
+    if host.ipc_mode == "host" || host.pid_mode == "host" || host.privileged {
+        host.security_opt.get_or_insert_default().push("label=disable".into());
+        return Ok(());
+    }
+    for mode in [&host.ipc_mode, &host.pid_mode] {
+        let other = mode.strip_prefix("container:").filter(|name| !name.is_empty());
+        other
+            .map(|name| engine.find(name))
+            .transpose()
+            .map_err(|e| ApiError::bad_request(e.to_string()))?;
+    }
+    Ok(())
 }
 
 /// What Ferry does not have: an error that names it, never ignored.
-fn refuse(host: &HostConfig) -> Checked {
+pub fn refuse(host: &HostConfig) -> Checked {
     let filled = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|l| !l.is_empty());
     let table = [
         (filled(&host.links), "Links"),
@@ -118,7 +330,6 @@ fn refuse(host: &HostConfig) -> Checked {
         (!matches!(host.volume_driver.as_str(), "" | "local"), "VolumeDriver"),
         (!matches!(host.userns_mode.as_str(), "" | "host"), "UsernsMode"),
         (!host.cgroup.is_empty(), "Cgroup"),
-        (host.resources.device_requests.as_ref().is_some_and(|r| !r.is_empty()), "DeviceRequests"),
     ];
     match table.iter().find(|(is_set, _)| *is_set) {
         Some((_, name)) => {
@@ -128,236 +339,51 @@ fn refuse(host: &HostConfig) -> Checked {
     }
 }
 
-fn restart(host: &mut HostConfig) -> Checked {
-    let policy = &mut host.restart_policy;
-    let parsed = Policy::parse(&policy.name, policy.maximum_retry_count)
-        .map_err(|e| ApiError::bad_request(e.to_string()))?;
-    if host.auto_remove && parsed.restarts() {
-        return bad("can't create 'AutoRemove' container with restart policy");
-    }
-    if policy.name.is_empty() {
-        policy.name = "no".into();
-    }
-    Ok(())
-}
-
-fn ports(host: &HostConfig) -> Checked {
-    for port in host.port_bindings.iter().flatten().map(|(port, _)| port) {
-        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-        if number.parse::<u16>().is_err() || !matches!(protocol, "tcp" | "udp" | "sctp") {
-            return bad(format!("invalid port specification: {port:?}"));
-        }
-    }
-    Ok(())
-}
-
-fn modes(engine: &Engine, config: &ContainerConfig, host: &mut HostConfig) -> Checked {
-    let of_container = |mode: &str| mode.strip_prefix("container:").map(str::to_owned);
-    let known = |what: &str, mode: &str, allowed: &[&str]| match of_container(mode) {
-        Some(other) if what != "UTS" && what != "cgroup namespace" => engine
-            .find(&other)
-            .map(|c| Some(c.id.clone()))
-            .map_err(|e| ApiError::bad_request(e.to_string())),
-        _ if allowed.contains(&mode) => Ok(None),
-        _ => bad(format!("invalid {what} mode: {mode}")),
-    };
-    if let Some(id) = known("IPC", &host.ipc_mode, &["", "host", "private", "shareable", "none"])? {
-        host.ipc_mode = format!("container:{id}");
-    }
-    if host.ipc_mode.is_empty() {
-        host.ipc_mode.clone_from(&engine.settings.default_ipc_mode);
-    }
-    if let Some(id) = known("PID", &host.pid_mode, &["", "host"])? {
-        host.pid_mode = format!("container:{id}");
-    }
-    known("UTS", &host.uts_mode, &["", "host"])?;
-    known("cgroup namespace", &host.cgroupns_mode, &["", "host", "private"])?;
-    if host.cgroupns_mode.is_empty() {
-        let default = if engine.facts.cgroup_v2 && !host.privileged { "private" } else { "host" };
-        host.cgroupns_mode =
-            engine.settings.default_cgroupns_mode.clone().unwrap_or_else(|| default.to_owned());
-    }
-    if matches!(host.network_mode.as_str(), "" | "default") {
-        host.network_mode = "bridge".into();
-    }
-    if let Some(other) = of_container(&host.network_mode) {
-        if other.is_empty() {
-            return bad("invalid network mode: invalid container format container:<name|id>");
-        }
-        if !config.hostname.is_empty() {
-            return bad("conflicting options: hostname and the network mode");
-        }
-        if let Ok(found) = engine.find(&other) {
-            host.network_mode = format!("container:{}", found.id);
-        }
-    }
-    if host.uts_mode == "host" && !config.hostname.is_empty() {
-        return bad("conflicting options: hostname and the UTS mode");
-    }
-    Ok(())
-}
-
-/// Checks limits. Gives warnings about what the kernel lacks.
-pub fn resources(r: &mut Resources) -> Checked<Vec<String>> {
-    memory(r)?;
-    if r.memory > 0 && r.memory_swap == 0 && limits_swap() {
-        r.memory_swap = r.memory.saturating_mul(2);
-    }
-    cpus(r)?;
-    if r.pids_limit == Some(0) {
-        r.pids_limit = None;
-    }
-    let mut warnings = Vec::new();
-    if r.blkio_weight > 0 && !(10..=1000).contains(&r.blkio_weight) && has_blkio_weight() {
-        return bad("Range of blkio weight is from 10 to 1000");
-    }
-    if r.blkio_weight > 0 && !has_blkio_weight() {
-        warnings.push("Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".to_owned());
-        r.blkio_weight = 0;
-    }
-    if r.oom_kill_disable.is_none()
-        && !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
-    {
-        r.oom_kill_disable = Some(false);
-    }
-    Ok(warnings)
-}
-
-fn limits_swap() -> bool {
-    let root = std::path::Path::new("/sys/fs/cgroup");
-    ["memory/memory.memsw.limit_in_bytes", "cgroup.controllers"]
-        .iter()
-        .any(|f| root.join(f).exists())
-}
-
-fn has_blkio_weight() -> bool {
-    let v1 = std::path::Path::new("/sys/fs/cgroup/blkio");
-    ["blkio.weight", "blkio.bfq.weight"].iter().any(|f| v1.join(f).exists())
-        || std::path::Path::new("/sys/fs/cgroup/io.bfq.weight").exists()
-}
-
-fn memory(r: &Resources) -> Checked {
-    if r.memory != 0 && r.memory < LEAST_MEMORY {
-        return bad("Minimum memory limit allowed is 6MB");
-    }
-    if r.memory > 0 && r.memory_swap > 0 && r.memory_swap < r.memory {
-        return bad("Minimum memoryswap limit should be larger than memory limit, see usage");
-    }
-    if r.memory == 0 && r.memory_swap > 0 {
-        return bad(
-            "You should always set the Memory limit when using Memoryswap limit, see usage",
-        );
-    }
-    if let Some(swappiness) = r.memory_swappiness.filter(|s| *s != -1 && !(0..=100).contains(s)) {
-        return bad(format!("Invalid value: {swappiness}, valid memory swappiness range is 0-100"));
-    }
-    if r.memory_reservation != 0 && r.memory_reservation < LEAST_MEMORY {
-        return bad("Minimum memory reservation allowed is 6MB");
-    }
-    if r.memory > 0 && r.memory_reservation > r.memory {
-        return bad(
-            "Minimum memory limit can not be less than memory reservation limit, see usage",
-        );
-    }
-    Ok(())
-}
-
-fn cpus(r: &Resources) -> Checked {
-    if r.nano_cpus > 0 && r.cpu_period > 0 {
-        return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set");
-    }
-    if r.nano_cpus > 0 && r.cpu_quota > 0 {
-        return bad("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
-    }
-    if r.nano_cpus != 0 {
-        // Counting reads several files: not for the many containers without a limit.
-        let count = std::thread::available_parallelism().map_or(1, usize::from) as i64;
-        if r.nano_cpus < 0 || r.nano_cpus > count * 1_000_000_000 {
-            return bad(format!(
-                "range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
-            ));
-        }
-    }
-    if r.cpu_period != 0 && !(1000..=1_000_000).contains(&r.cpu_period) {
-        return bad(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
-        );
-    }
-    if r.cpu_quota > 0 && r.cpu_quota < 1000 {
-        return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)");
-    }
-    cpuset("cpuset cpus", "CPUs", &r.cpuset_cpus, "/sys/devices/system/cpu/online")?;
-    cpuset("cpuset mems", "memory nodes", &r.cpuset_mems, "/sys/devices/system/node/online")
-}
-
-fn cpuset(what: &str, plural: &str, wanted: &str, available: &str) -> Checked {
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let Some(list) = numbers(wanted) else {
-        return bad(format!("Invalid value {wanted} for {what}: invalid format: {wanted}"));
-    };
-    let available = std::fs::read_to_string(available).unwrap_or_else(|_| "0".to_owned());
-    let available = available.trim();
-    let online = numbers(available).unwrap_or_default();
-    if list.iter().all(|n| online.contains(n)) {
-        return Ok(());
-    }
-    bad(format!(
-        "Requested {plural} are not available - requested {wanted}, available: {available}"
-    ))
-}
-
-/// The numbers of `0-2,5`.
-fn numbers(text: &str) -> Option<Vec<u32>> {
-    let mut out = Vec::new();
-    for part in text.split(',') {
-        let (low, high) = part.split_once('-').unwrap_or((part, part));
-        let (low, high) = (low.parse::<u32>().ok()?, high.parse::<u32>().ok()?);
-        if high < low || high > 8192 {
-            return None;
-        }
-        out.extend(low..=high);
-    }
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn text(r: Resources) -> String {
-        resources(&mut { r }).unwrap_err().message
-    }
-
-    #[test]
-    fn limits_are_refused_with_the_known_texts() {
-        let r = Resources::default;
-        assert_eq!(text(Resources { memory: 100, ..r() }), "Minimum memory limit allowed is 6MB");
-        assert_eq!(
-            text(Resources { memory_swap: 100, ..r() }),
-            "You should always set the Memory limit when using Memoryswap limit, see usage"
-        );
-        assert_eq!(
-            text(Resources { cpu_quota: 10, ..r() }),
-            "CPU cfs quota can not be less than 1ms (i.e. 1000)"
-        );
-        assert_eq!(
-            text(Resources { cpuset_cpus: "x".into(), ..r() }),
-            "Invalid value x for cpuset cpus: invalid format: x"
-        );
-        assert!(
-            text(Resources { cpuset_cpus: "4999".into(), ..r() })
-                .starts_with("Requested CPUs are not available")
-        );
-    }
 
     #[test]
     fn a_bad_environment_or_folder_is_refused() {
         let with =
             |env: &str| ContainerConfig { env: Some(vec![env.into()]), ..Default::default() };
-        assert_eq!(config(&with("=x")).unwrap_err().message, "invalid environment variable: =x");
+        assert_eq!(
+            config(&mut with("=x")).unwrap_err().message,
+            "invalid environment variable: =x"
+        );
         let folder = ContainerConfig { working_dir: "foo".into(), ..Default::default() };
-        assert!(config(&folder).unwrap_err().message.contains("needs to be an absolute path"));
+        let refused = config(&mut { folder }).unwrap_err();
+        assert!(refused.message.contains("needs to be an absolute path"));
+    }
+
+    #[test]
+    fn extra_hosts_have_a_name_and_an_address() {
+        for good in ["a:1.2.3.4", "a:::1", "a:host-gateway"] {
+            assert!(extra_host(good).is_ok(), "{good}");
+        }
+        let text = |entry: &str| extra_host(entry).unwrap_err().message;
+        assert_eq!(text("x"), "bad format for add-host: \"x\"");
+        assert_eq!(text("x:y"), "invalid IP address in add-host: \"y\"");
+        assert_eq!(text("x:[::1]"), "invalid IP address in add-host: \"[::1]\"");
+    }
+
+    #[test]
+    fn ports_are_numbers_and_ranges_of_the_host() {
+        let with = |port: &str, host: &str| {
+            let binding = engine_api::PortBinding { host_port: host.into(), ..Default::default() };
+            ports(Some(&PortMap::from([(port.to_owned(), Some(vec![binding]))])))
+        };
+        for (port, host) in [("80/tcp", ""), ("80", "8080"), ("80/udp", "8080-8090")] {
+            assert!(with(port, host).is_ok(), "{port} {host}");
+        }
+        for (port, host, text) in [
+            ("x/tcp", "", "\"x\""),
+            ("80-81/tcp", "", "\"80-81\""),
+            ("80/tcp", "x", "\"x\""),
+            ("80/tcp", "9-8", "\"9-8\""),
+        ] {
+            let got = with(port, host).unwrap_err().message;
+            assert_eq!(got, format!("invalid port specification: {text}"));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use engine_api::DecodeError;
 use engine_api::filters::FilterError;
+use engine_api::upgrade::UpgradeError;
 use http::StatusCode;
 
 /// A failed request: what the client gets.
@@ -49,9 +50,26 @@ impl ApiError {
     }
 }
 
+/// What the kernel said, as Go words it: in small letters, without a number.
+pub fn errno_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
 impl From<DecodeError> for ApiError {
     fn from(e: DecodeError) -> Self {
         Self::bad_request(e.to_string())
+    }
+}
+
+impl From<UpgradeError> for ApiError {
+    fn from(e: UpgradeError) -> Self {
+        match e {
+            UpgradeError::Invalid(text) => Self::bad_request(text),
+            UpgradeError::Fault(text) => Self::internal(text),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ mod write;
 
 pub use body::Body;
 pub use compat::{ServerFacts, check_version};
-pub use error::ApiError;
+pub use error::{ApiError, errno_text};
 pub use query::Query;
 pub use request::{Request, RequestInfo};
 pub use response::{ByteStream, Response, TakeOver, delayed};

@@ -2,13 +2,14 @@
 //! step runs under a lock that is never held across an await; what the machine puts out
 //! is done in order (record, row, events, replies), effects as tasks that report back.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use containerd_api::types::Mount;
 use containerd_rpc::Client;
-use engine_api::StringMap;
+use engine_api::{EndpointIpamConfig, StringMap};
 use metastore::{Batch, Class, Store};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -40,7 +41,7 @@ pub struct Row {
     pub removing: bool,
 }
 
-/// The part of a row that never changes.
+/// The part of a row that a run does not change.
 #[derive(Debug, Clone, Default)]
 pub struct Fixed {
     /// The image as it was asked for.
@@ -71,14 +72,18 @@ pub struct Fixed {
     pub snapshotter: String,
     /// Anonymous volumes.
     pub anonymous: Vec<String>,
-    /// Named networks that it joins.
-    pub networks: Vec<String>,
+    /// Networks that it joins, with the addresses that it asks for.
+    pub networks: BTreeMap<String, Option<EndpointIpamConfig>>,
     /// The image's manifest.
     pub manifest: Option<engine_api::OciDescriptor>,
     /// Annotations.
     pub annotations: Option<StringMap>,
     /// The runtime's name.
     pub runtime: String,
+    /// Who runs in it, unless an exec says otherwise.
+    pub user: String,
+    /// Groups of whoever runs in it.
+    pub group_add: Vec<String>,
 }
 
 impl Fixed {
@@ -110,10 +115,16 @@ impl Fixed {
                 .filter(|m| m.anonymous)
                 .map(|m| m.point.name.clone())
                 .collect(),
-            networks: spec.endpoints.keys().cloned().collect(),
+            networks: spec
+                .endpoints
+                .iter()
+                .map(|(name, endpoint)| (name.clone(), endpoint.ipam_config.clone()))
+                .collect(),
             manifest: spec.manifest.clone(),
             annotations: spec.host.annotations.clone(),
             runtime: spec.host.runtime.clone(),
+            user: spec.config.user.clone(),
+            group_add: spec.host.group_add.clone().unwrap_or_default(),
         }
     }
 }
@@ -241,7 +252,7 @@ impl Container {
             Output::Start(generation) => {
                 let token = CancellationToken::new();
                 *self.cancel.lock().unwrap_or_else(PoisonError::into_inner) = token.clone();
-                tokio::spawn(start::run(Arc::clone(self), generation, token));
+                self.deps.chores.spawn(start::run(Arc::clone(self), generation, token));
             }
             Output::CancelStart => {
                 self.cancel.lock().unwrap_or_else(PoisonError::into_inner).cancel();
@@ -256,8 +267,8 @@ impl Container {
                 tokio::spawn(teardown::thaw(Arc::clone(self)));
             }
             Output::TearDown(generation) => {
-                self.execs.end_all();
-                tokio::spawn(teardown::run_ended(Arc::clone(self), generation));
+                crate::exec::run_over(&self.deps, self);
+                self.deps.chores.spawn(teardown::run_ended(Arc::clone(self), generation));
             }
             Output::Forget(volumes) => self.forget(machine, volumes),
             Output::StopTimer(timer, after) => self.later(after, Input::StopExpired(timer)),
@@ -324,14 +335,17 @@ impl Container {
                 StringMap::from([("driver".into(), "local".into())]),
             );
         }
-        tokio::spawn(teardown::bury(Arc::clone(&self.deps), self.id.clone(), tombstone));
+        let burial = teardown::bury(Arc::clone(&self.deps), self.id.clone(), tombstone);
+        self.deps.chores.spawn(burial);
     }
 
-    /// Gives it another name; the registry has it already.
-    pub fn renamed(&self, name: &str) {
-        let _machine = self.lock();
+    /// Its record was changed: its name, limits, policy or networks.
+    pub fn changed(&self, spec: &Spec) {
+        let mut machine = self.lock();
+        machine.rules = rules(spec, STOP_TIMEOUT);
         let old = self.row.load();
-        self.row.store(Arc::new(Row { name: name.to_owned(), ..Row::clone(&old) }));
+        let fixed = Arc::new(Fixed::of(spec));
+        self.row.store(Arc::new(Row { name: spec.name.clone(), fixed, ..Row::clone(&old) }));
     }
 
     /// What its events carry: image, name, labels.

@@ -2,207 +2,20 @@
 //! done and who is answered, for each message, finished effect, exit and timer. No
 //! I/O, no clock, no lock: `lifecycle::container` drives it.
 
+mod ending;
+mod vocabulary;
+
 use std::time::Duration;
 
-use super::restart::{Policy, next_delay};
+pub use self::vocabulary::{
+    Answer, Condition, Event, Grace, Input, Message, Output, Refusal, Rules,
+};
+use super::restart::next_delay;
 use crate::records::{Phase, State};
-use crate::signals::{SIGKILL, SIGTERM};
+use crate::signals::SIGKILL;
 
-/// How long a stop waits before it kills: unsaid, without end, or a time.
-#[allow(clippy::option_option, reason = "three cases, each Docker's own")]
-pub type Grace = Option<Option<Duration>>;
-
-/// What of the container's configuration the machine needs.
-#[derive(Debug, Clone, Default)]
-pub struct Rules {
-    /// Removed when it ends.
-    pub auto_remove: bool,
-    /// When it starts again by itself.
-    pub policy: Policy,
-    /// What `stop` sends.
-    pub stop_signal: u32,
-    /// How long `stop` waits before it kills; `None`: for ever.
-    pub stop_timeout: Option<Duration>,
-}
-
-/// When a waiter is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Condition {
-    /// At once when it does not run, else at the last exit.
-    NotRunning,
-    /// At the next exit.
-    NextExit,
-    /// When it is gone.
-    Removed,
-}
-
-/// Why a message was refused, or failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// Nothing to do: 304.
-    NotModified,
-    /// It has no running process.
-    NotRunning,
-    /// A paused container can't be started.
-    StartPaused,
-    /// It is paused already.
-    AlreadyPaused,
-    /// It is not paused.
-    NotPaused,
-    /// It waits for its next start.
-    Restarting,
-    /// Somebody else is removing it.
-    RemovalInProgress,
-    /// It is being removed, or its removal failed.
-    MarkedForRemoval,
-    /// It runs, and removal was not forced.
-    RemoveRunning,
-    /// It is paused, and removal was not forced.
-    RemovePaused,
-    /// It waits for its next start, and removal was not forced.
-    RemoveRestarting,
-    /// It is gone.
-    Gone,
-    /// Another transition is under way.
-    Busy(&'static str),
-    /// An effect failed: status and text.
-    Failed(u16, String),
-}
-
-/// The answer to a message: an exit code for waiters, nothing for the rest.
-pub type Answer = Result<i64, Refusal>;
-
-/// What is asked of a container, with the token to answer by.
-#[derive(Debug)]
-pub enum Message<R> {
-    /// Start it.
-    Start(R),
-    /// Stop it: signal and time to wait, where they differ from the container's own.
-    Stop(Option<u32>, Grace, R),
-    /// Stop and start it.
-    Restart(Option<u32>, Grace, R),
-    /// Send a signal.
-    Kill(u32, R),
-    /// Freeze it.
-    Pause(R),
-    /// Thaw it.
-    Unpause(R),
-    /// Remove it: forced; with its anonymous volumes.
-    Remove(bool, bool, R),
-    /// Answer when the condition holds.
-    Wait(Condition, R),
-    /// Start it at the daemon's start, as its policy wants.
-    Revive(R),
-    /// Stop it at the daemon's end; its policy still counts at the next start.
-    Shutdown(Option<Duration>, R),
-}
-
-/// Everything that can happen.
-#[derive(Debug)]
-pub enum Input<R> {
-    /// Somebody asks.
-    Message(Message<R>),
-    /// The task exists, its process not yet.
-    Created {
-        /// Which start.
-        generation: u64,
-        /// Its first process.
-        pid: u32,
-        /// Its sink is a process of its own.
-        detached_sink: bool,
-    },
-    /// The process runs.
-    Started {
-        /// Which start.
-        generation: u64,
-        /// When.
-        at: i64,
-    },
-    /// A start failed and was undone.
-    StartFailed {
-        /// Which start.
-        generation: u64,
-        /// The status of the reply.
-        status: u16,
-        /// The exit code that `run` shows.
-        code: i64,
-        /// Why.
-        error: String,
-    },
-    /// A process ended.
-    Exited {
-        /// Which one.
-        pid: u32,
-        /// Its code, 128 + signal for a killed one.
-        code: i64,
-        /// When.
-        at: i64,
-        /// The kernel lacked memory.
-        oom: bool,
-    },
-    /// A pause or an unpause is done.
-    Frozen(bool, Result<(), String>, R),
-    /// The remains of a run are gone.
-    TornDown(u64),
-    /// The time that `stop` waits is over.
-    StopExpired(u64),
-    /// The delay before a restart is over.
-    RestartDue(u64),
-}
-
-/// What is to be done, in order.
-#[derive(Debug)]
-pub enum Output<R> {
-    /// Write the state down and publish it.
-    Record,
-    /// Publish an event of the container.
-    Event(Event),
-    /// Answer.
-    Reply(R, Answer),
-    /// Begin a start.
-    Start(u64),
-    /// Give a start up at its next step.
-    CancelStart,
-    /// Send a signal, then answer, if somebody waits for that.
-    Signal(u32, Option<R>),
-    /// Freeze or thaw; the result comes back with the token.
-    Freeze(bool, R),
-    /// Thaw, since a frozen process can't die.
-    Thaw,
-    /// Delete the task and what belongs to the run.
-    TearDown(u64),
-    /// The container is gone: drop its records and name, leave a tombstone; with volumes or not.
-    Forget(bool),
-    /// Call back with `StopExpired`.
-    StopTimer(u64, Duration),
-    /// Call back with `RestartDue`.
-    RestartTimer(u64, Duration),
-}
-
-/// What happened, for the bus.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A signal was sent.
-    Kill(u32),
-    /// Its process runs.
-    Start,
-    /// Its networks were left.
-    Disconnect,
-    /// `stop` has done its work.
-    Stop,
-    /// Its process ended: code, and seconds that it ran.
-    Die(i64, i64),
-    /// `restart` has done its work.
-    Restart,
-    /// Frozen.
-    Pause,
-    /// Thawed.
-    Unpause,
-    /// The kernel lacked memory.
-    Oom,
-    /// It is gone.
-    Destroy,
-}
+/// What is answered to who wants a start while the daemon ends.
+const CLOSING: &str = "the daemon is shutting down";
 
 #[derive(Debug)]
 enum Busy<R> {
@@ -230,8 +43,10 @@ pub struct Machine<R> {
     delay: Option<Duration>,
     /// Makes old timers meaningless.
     timer: u64,
-    /// The daemon ends: the stop is not a user's.
-    shutting_down: bool,
+    /// The daemon ends: nothing is started any more.
+    closing: bool,
+    /// The stop under way is the daemon's, not a user's.
+    not_asked: bool,
     gone: bool,
 }
 
@@ -250,7 +65,8 @@ impl<R> Machine<R> {
             start_held: false,
             delay: None,
             timer: 0,
-            shutting_down: false,
+            closing: false,
+            not_asked: false,
             gone: false,
         }
     }
@@ -310,6 +126,7 @@ impl<R> Machine<R> {
             }
             Input::RestartDue(timer)
                 if timer == self.timer
+                    && !self.closing
                     && matches!(self.busy, Busy::Idle)
                     && self.state.phase == Phase::Restarting =>
             {
@@ -330,7 +147,7 @@ impl<R> Machine<R> {
             | Message::Unpause(r)
             | Message::Remove(_, _, r)
             | Message::Revive(r)
-            | Message::Shutdown(_, r)
+            | Message::Shutdown(r)
             | Message::Wait(_, r)) = message;
             return out.push(Output::Reply(r, Err(Refusal::Gone)));
         }
@@ -346,11 +163,7 @@ impl<R> Machine<R> {
             },
             Message::Remove(force, volumes, r) => self.remove(force, volumes, r, out),
             Message::Revive(r) => self.revive(r, out),
-            Message::Shutdown(timeout, r) => {
-                let was_stopped = self.state.stopped_by_user;
-                self.stop(None, Some(timeout), r, false, out);
-                self.shutting_down = !was_stopped;
-            }
+            Message::Shutdown(r) => self.shut_down(r, out),
             Message::Wait(Condition::NotRunning, r) if !self.is_active() => {
                 out.push(Output::Reply(r, Ok(self.state.exit_code)));
             }
@@ -366,6 +179,7 @@ impl<R> Machine<R> {
     fn start(&mut self, reply: R, out: &mut Outputs<R>) {
         let refusal = match (&mut self.busy, self.state.phase) {
             _ if self.removing.is_some() => Refusal::MarkedForRemoval,
+            _ if self.closing => Refusal::Failed(503, CLOSING.into()),
             (Busy::Starting { replies, .. }, _) => return replies.push(reply),
             (_, Phase::Paused) => Refusal::StartPaused,
             (_, Phase::Running | Phase::Restarting) => Refusal::NotModified,
@@ -380,7 +194,8 @@ impl<R> Machine<R> {
     }
 
     fn revive(&mut self, reply: R, out: &mut Outputs<R>) {
-        if self.state.phase == Phase::Restarting && matches!(self.busy, Busy::Idle) {
+        if self.state.phase == Phase::Restarting && matches!(self.busy, Busy::Idle) && !self.closing
+        {
             return self.begin_start(vec![reply], false, out);
         }
         self.start(reply, out);
@@ -416,7 +231,8 @@ impl<R> Machine<R> {
             out.push(Output::Event(Event::Restart));
         }
         out.extend(replies.into_iter().map(|r| Output::Reply(r, Ok(0))));
-        if (self.removing.is_some() || self.state.stopped_by_user) && early_exit.is_none() {
+        let unwanted = self.removing.is_some() || self.state.stopped_by_user || self.closing;
+        if unwanted && early_exit.is_none() {
             self.signal(SIGKILL, None, out);
         }
         if let Some((code, at, oom)) = early_exit {
@@ -470,10 +286,12 @@ impl<R> Machine<R> {
             _ => (Vec::new(), false, false),
         };
         let by_user = self.state.stopped_by_user || self.removing.is_some();
-        let again =
-            self.rules.policy.after_exit(code, self.state.restart_count, by_user) && !then_start;
+        let then_start = then_start && !self.closing;
+        let again = self.rules.policy.after_exit(code, self.state.restart_count, by_user)
+            && !then_start
+            && !self.closing;
         self.state.phase = if again { Phase::Restarting } else { Phase::Exited };
-        if std::mem::take(&mut self.shutting_down) {
+        if std::mem::take(&mut self.not_asked) {
             self.state.stopped_by_user = false;
         }
         if again {
@@ -515,102 +333,6 @@ impl<R> Machine<R> {
         }
     }
 
-    fn stop(
-        &mut self,
-        signal: Option<u32>,
-        timeout: Grace,
-        reply: R,
-        then_start: bool,
-        out: &mut Outputs<R>,
-    ) {
-        if self.removing.is_some() {
-            let refusal = if then_start { Refusal::MarkedForRemoval } else { Refusal::NotModified };
-            return out.push(Output::Reply(reply, Err(refusal)));
-        }
-        let limit = timeout.unwrap_or(self.rules.stop_timeout);
-        match (&mut self.busy, self.state.phase) {
-            (Busy::Starting { .. }, _) => {
-                out.push(Output::Reply(reply, Err(Refusal::Busy("is starting"))));
-            }
-            // A second stop joins the first: it may only end earlier.
-            (Busy::Stopping { replies, then_start: also, .. }, _) => {
-                *also |= then_start;
-                replies.push(reply);
-                if let Some(limit) = limit {
-                    out.push(Output::StopTimer(self.timer, limit));
-                }
-            }
-            (_, Phase::Restarting) => {
-                self.settle_restarting(out);
-                if then_start {
-                    self.begin_start(vec![reply], true, out);
-                } else {
-                    out.push(Output::Event(Event::Stop));
-                    out.push(Output::Reply(reply, Ok(0)));
-                }
-            }
-            (_, phase) if phase.has_task() => {
-                self.state.stopped_by_user = !then_start;
-                self.timer += 1;
-                self.busy = Busy::Stopping { replies: vec![reply], then_start, forced: false };
-                out.push(Output::Record);
-                let first = signal.unwrap_or(if self.rules.stop_signal == 0 {
-                    SIGTERM
-                } else {
-                    self.rules.stop_signal
-                });
-                self.signal(first, None, out);
-                if let Some(limit) = limit {
-                    out.push(Output::StopTimer(self.timer, limit));
-                }
-            }
-            _ if then_start && self.state.phase != Phase::Dead => {
-                self.begin_start(vec![reply], true, out);
-            }
-            _ => out.push(Output::Reply(reply, Err(Refusal::NotModified))),
-        }
-    }
-
-    /// Ends the wait for the next start: it counts as exited.
-    fn settle_restarting(&mut self, out: &mut Outputs<R>) {
-        self.timer += 1;
-        self.state.phase = Phase::Exited;
-        self.state.stopped_by_user = true;
-        out.push(Output::Record);
-        let code = self.state.exit_code;
-        self.answer_waiters(code, false, out);
-    }
-
-    fn kill(&mut self, signal: u32, reply: R, out: &mut Outputs<R>) {
-        match self.state.phase {
-            Phase::Restarting => {
-                self.settle_restarting(out);
-                self.cancel_start(out);
-                out.push(Output::Reply(reply, Ok(0)));
-            }
-            phase if phase.has_task() => {
-                let stop_signal =
-                    if self.rules.stop_signal == 0 { SIGTERM } else { self.rules.stop_signal };
-                if signal == SIGKILL || signal == stop_signal {
-                    self.state.stopped_by_user = true;
-                    out.push(Output::Record);
-                }
-                self.signal(signal, Some(reply), out);
-            }
-            _ => out.push(Output::Reply(reply, Err(Refusal::NotRunning))),
-        }
-    }
-
-    fn signal(&mut self, signal: u32, reply: Option<R>, out: &mut Outputs<R>) {
-        out.push(Output::Event(Event::Kill(signal)));
-        out.push(Output::Signal(signal, reply));
-        if self.state.phase == Phase::Paused {
-            self.state.phase = Phase::Running;
-            out.push(Output::Record);
-            out.push(Output::Thaw);
-        }
-    }
-
     fn pause(&mut self, reply: R, out: &mut Outputs<R>) {
         let refusal = match (&self.busy, self.state.phase) {
             (Busy::Idle, Phase::Running) => {
@@ -640,67 +362,7 @@ impl<R> Machine<R> {
             Err(error) => out.push(Output::Reply(reply, Err(Refusal::Failed(500, error)))),
         }
     }
-
-    fn remove(&mut self, force: bool, volumes: bool, reply: R, out: &mut Outputs<R>) {
-        if self.removing.is_some() {
-            return out.push(Output::Reply(reply, Err(Refusal::RemovalInProgress)));
-        }
-        let refusal = match self.state.phase {
-            _ if force => None,
-            Phase::Running => Some(Refusal::RemoveRunning),
-            Phase::Paused => Some(Refusal::RemovePaused),
-            Phase::Restarting => Some(Refusal::RemoveRestarting),
-            _ if matches!(self.busy, Busy::Starting { .. }) => Some(Refusal::RemoveRunning),
-            _ => None,
-        };
-        if let Some(refusal) = refusal {
-            return out.push(Output::Reply(reply, Err(refusal)));
-        }
-        self.removing = Some((volumes, vec![reply]));
-        if self.cancel_start(out) {
-            return;
-        }
-        if self.state.phase.has_task() {
-            self.state.stopped_by_user = true;
-            if let Busy::Stopping { forced, .. } = &mut self.busy {
-                *forced = true;
-            }
-            out.push(Output::Record);
-            return self.signal(SIGKILL, None, out);
-        }
-        if self.state.phase == Phase::Restarting {
-            self.settle_restarting(out);
-        }
-        self.forget(out);
-    }
-
-    /// Gives a start up, at its next step or at once when it did not begin; false without one.
-    fn cancel_start(&mut self, out: &mut Outputs<R>) -> bool {
-        if !matches!(self.busy, Busy::Starting { .. }) {
-            return false;
-        }
-        if std::mem::take(&mut self.start_held) {
-            self.start_failed(409, 137, "the start was cancelled".into(), 0, out);
-        } else {
-            out.push(Output::CancelStart);
-        }
-        true
-    }
-
-    fn forget(&mut self, out: &mut Outputs<R>) {
-        let (volumes, replies) = self.removing.take().unwrap_or((true, Vec::new()));
-        self.gone = true;
-        self.timer += 1;
-        out.push(Output::Forget(volumes));
-        out.push(Output::Event(Event::Destroy));
-        let code = self.state.exit_code;
-        out.extend(
-            std::mem::take(&mut self.waiters).into_iter().map(|(_, r)| Output::Reply(r, Ok(code))),
-        );
-        out.extend(replies.into_iter().map(|r| Output::Reply(r, Ok(0))));
-    }
 }
 
 #[cfg(test)]
-#[path = "machine_tests.rs"]
 mod tests;

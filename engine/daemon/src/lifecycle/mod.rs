@@ -9,7 +9,8 @@ mod specs;
 mod start;
 mod teardown;
 
-pub use container::{Container, Deps, network_attributes};
-pub(crate) use network::check_endpoints;
-pub use specs::{exec_process, running_identity};
+pub use container::{Container, Deps, STOP_TIMEOUT, network_attributes};
+pub(crate) use network::{Named, check_endpoints, endpoint_spec};
+pub use specs::{Terminal, exec_process, running_identity};
+pub(crate) use start::refusal;
 pub use teardown::{bury, clean_run};

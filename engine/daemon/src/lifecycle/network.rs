@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use engine_api::upgrade::is_user_defined;
 use engine_api::{EndpointSettings, HostConfig};
 use network::{Endpoint, EndpointSpec, Netns, Networks, PortSpec, Protocol, Sandbox, SandboxKind};
 use plan::NamespaceChoice;
@@ -132,18 +133,34 @@ fn reserve(
 
 /// What a create request says of endpoints must fit the networks that exist; one that does
 /// not exist yet is looked for at start.
-pub(crate) fn check_endpoints(engine: &Engine, spec: &Spec) -> Result<(), ApiError> {
-    for (name, settings) in &spec.endpoints {
-        let name = if name == "default" { "bridge" } else { name.as_str() };
-        if settings.ipam_config.is_none() || engine.networks.find(name).is_err() {
+pub(crate) fn check_endpoints(
+    engine: &Engine,
+    asked: BTreeMap<String, Option<EndpointSettings>>,
+) -> Result<BTreeMap<String, EndpointSettings>, ApiError> {
+    let mut wrong = Vec::new();
+    let mut good = BTreeMap::new();
+    for (name, settings) in asked {
+        let Some(settings) = settings else {
+            wrong.push(format!("invalid config for network {name}: EndpointsConfig is nil"));
             continue;
+        };
+        let named = Named::default();
+        match engine.networks.check_endpoint(&name, &endpoint_spec(&named, &name, &settings)) {
+            Ok(()) => {
+                good.insert(name, settings);
+            }
+            Err(e) if e.kind() == network::Kind::NotImplemented => return Err(e.into()),
+            Err(e) => wrong.push(format!("invalid config for network {name}: {e}")),
         }
-        let wanted = endpoint_spec(spec, name, settings, Vec::new());
-        engine.networks.check_endpoint(name, &wanted).map_err(|e| {
-            ApiError::bad_request(format!("invalid config for network {name}: {e}"))
-        })?;
     }
-    Ok(())
+    match &wrong[..] {
+        [] => Ok(good),
+        [one] => Err(ApiError::bad_request(one)),
+        many => {
+            let list = many.iter().map(|one| format!("* {}", one.replace('\n', "\n\t")));
+            Err(ApiError::bad_request(list.collect::<Vec<_>>().join("\n")))
+        }
+    }
 }
 
 /// The full id of the running container whose namespace is to be shared.
@@ -166,63 +183,62 @@ fn other_running(container: &Container, reference: &str) -> Result<String, Failu
     Ok(other.id.clone())
 }
 
-/// The endpoints to make: the network of the mode, or those that were listed.
+/// The endpoints to make.
 fn wanted(spec: &Spec) -> Result<Vec<(String, EndpointSpec)>, Failure> {
-    let mode = match spec.host.network_mode.as_str() {
-        "" | "default" => "bridge",
-        mode => mode,
-    };
-    let default = EndpointSettings::default();
-    let listed: BTreeMap<&str, &EndpointSettings> = if spec.endpoints.is_empty() {
-        BTreeMap::from([(mode, &default)])
-    } else {
-        spec.endpoints
-            .iter()
-            .map(|(name, e)| (if name == "default" { "bridge" } else { name.as_str() }, e))
-            .collect()
-    };
-    let mut ports = Some(ports(&spec.host)?);
+    let mode = spec.host.network_mode.as_str();
+    let named = Named { id: &spec.id, name: &spec.name, hostname: &spec.config.hostname };
+    let mut out: Vec<(String, EndpointSpec)> = spec
+        .endpoints
+        .iter()
+        .map(|(name, settings)| (name.clone(), endpoint_spec(&named, name, settings)))
+        .collect();
+    let ports = ports(&spec.host)?;
     // Ports are published on the network of the mode.
-    let first = if listed.contains_key(mode) { Some(mode) } else { listed.keys().next().copied() };
-    Ok(listed
-        .into_iter()
-        .map(|(name, settings)| {
-            let published =
-                if Some(name) == first { ports.take().unwrap_or_default() } else { Vec::new() };
-            (name.to_owned(), endpoint_spec(spec, name, settings, published))
-        })
-        .collect())
+    let main = out.iter().position(|(name, _)| name == mode).unwrap_or_default();
+    if let Some((_, endpoint)) = out.get_mut(main) {
+        endpoint.ports = ports;
+    }
+    Ok(out)
 }
 
-fn endpoint_spec(
-    spec: &Spec,
+/// What a container is called.
+#[derive(Debug, Default)]
+pub(crate) struct Named<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) hostname: &'a str,
+}
+
+/// What a container asks of a network, from its settings there; without ports.
+pub(crate) fn endpoint_spec(
+    named: &Named<'_>,
     network: &str,
     settings: &EndpointSettings,
-    ports: Vec<PortSpec>,
 ) -> EndpointSpec {
     let ipam = settings.ipam_config.clone().unwrap_or_default();
-    let custom = !matches!(network, "bridge" | "host" | "none");
+    let aliases = settings.aliases.iter().flatten();
     let names = || {
-        let mut names = vec![spec.name.clone()];
-        names.extend(settings.aliases.iter().flatten().cloned());
-        names.push(spec.id[..12].to_owned());
+        let short = named.id.get(..12).unwrap_or_default();
+        let mut names: Vec<String> = Vec::new();
+        let all = std::iter::once(named.name).chain(aliases.clone().map(String::as_str));
+        for name in all.chain([short, named.hostname]).filter(|n| !n.is_empty()) {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
         names
     };
-    let mac = if settings.mac_address.is_empty() {
-        &spec.config.mac_address
-    } else {
-        &settings.mac_address
-    };
     EndpointSpec {
-        container_name: spec.name.clone(),
-        dns_names: custom.then(names),
+        container_name: named.name.to_owned(),
+        dns_names: is_user_defined(network).then(names),
+        has_aliases: aliases.clone().next().is_some(),
         ipv4: ipam.ipv4_address,
         ipv6: ipam.ipv6_address,
         link_local: ipam.link_local_ips.unwrap_or_default(),
-        mac: mac.clone(),
+        mac: settings.mac_address.clone(),
         driver_opts: settings.driver_opts.clone().unwrap_or_default(),
         gw_priority: settings.gw_priority,
-        ports,
+        ports: Vec::new(),
     }
 }
 

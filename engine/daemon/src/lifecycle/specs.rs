@@ -8,15 +8,16 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use containerd_api::types::Mount;
-use engine_api::DeviceMapping;
+use engine_api::{DeviceMapping, DeviceRequest};
 use network::files;
-use oci::runtime::Spec as OciSpec;
+use oci::runtime::{ConsoleSize, Spec as OciSpec};
 use plan::users::{self, Identity};
 use plan::{Device, HostMount, Input, NamespaceChoice, TmpfsMount};
 
 use super::container::Container;
 use super::network::Joined;
 use super::start::Failure;
+use crate::logs;
 use crate::records::Spec;
 use crate::rootfs;
 
@@ -28,17 +29,23 @@ pub(super) fn oci_spec(
     joined: &Joined,
 ) -> Result<OciSpec, Failure> {
     let facts = &container.deps().facts;
+    logs::options::read(spec).map_err(|e| {
+        Failure::new(
+            500,
+            format!(
+                "failed to create task for container: failed to initialize logging driver: {e}"
+            ),
+        )
+    })?;
     let identity =
         identity(&spec.config.user, spec.host.group_add.as_deref().unwrap_or_default(), root)?;
     let args: Vec<String> = std::iter::once(&spec.path).chain(&spec.args).cloned().collect();
     let mut mounts = host_mounts(spec);
     mounts.extend(etc_files(container, spec, joined)?);
-    let tmpfs: Vec<TmpfsMount> = spec
-        .mounts
-        .iter()
-        .filter(|m| m.point.kind == "tmpfs")
-        .map(|m| TmpfsMount { destination: m.point.destination.clone(), options: m.tmpfs.clone() })
-        .collect();
+    let tmpfs = tmpfs_mounts(spec)?;
+    if let Some(wish) = spec.host.resources.device_requests.iter().flatten().next() {
+        return Err(no_driver(wish));
+    }
     let devices = if spec.host.privileged { all_devices() } else { wanted_devices(spec)? };
     let numbers = block_numbers(spec)?;
     let (ipc, shm) = ipc(container, spec)?;
@@ -62,6 +69,28 @@ pub(super) fn oci_spec(
         init: &init,
     })
     .map_err(|e| Failure::new(500, e.to_string()))
+}
+
+fn tmpfs_mounts(spec: &Spec) -> Result<Vec<TmpfsMount>, Failure> {
+    let mounts = spec.mounts.iter().filter(|m| m.point.kind == "tmpfs");
+    mounts
+        .map(|m| {
+            let options = plan::tmpfs_options(&m.tmpfs.join(","))
+                .map_err(|e| Failure::new(500, e.to_string()))?;
+            Ok(TmpfsMount { destination: m.point.destination.clone(), options })
+        })
+        .collect()
+}
+
+/// Devices are asked for by capability, of drivers of which Ferry has none.
+fn no_driver(wish: &DeviceRequest) -> Failure {
+    let sets: Vec<String> =
+        wish.capabilities.iter().flatten().map(|set| format!("[{}]", set.join(" "))).collect();
+    let (driver, sets) = (&wish.driver, sets.join(" "));
+    Failure::new(
+        500,
+        format!("could not select device driver {driver:?} with capabilities: [{sets}]"),
+    )
 }
 
 /// Who runs: numbers need no file when nothing else is asked.
@@ -335,7 +364,7 @@ fn block_numbers(spec: &Spec) -> Result<BTreeMap<String, (i64, i64)>, Failure> {
 pub async fn exec_process(
     container: &Container,
     exec: &crate::exec::Exec,
-    tty: bool,
+    terminal: Terminal,
 ) -> Result<oci::runtime::Process, crate::http::ApiError> {
     use crate::http::ApiError;
     use containerd_api::services::containers::v1::GetContainerRequest;
@@ -351,8 +380,9 @@ pub async fn exec_process(
     let oci: OciSpec = serde_json::from_slice(&bytes)
         .map_err(|e| ApiError::internal(format!("spec of container {}: {e}", container.id)))?;
     let mut base = oci.process.unwrap_or_default();
-    let had_tty = std::mem::replace(&mut base.terminal, tty);
-    if tty && !had_tty {
+    let is_one = terminal != Terminal::No;
+    let had_tty = std::mem::replace(&mut base.terminal, is_one);
+    if is_one && !had_tty {
         base.env.push("TERM=xterm".into());
     }
     let asked = &exec.request;
@@ -362,19 +392,35 @@ pub async fn exec_process(
     let identity = if asked.user.is_empty() {
         None
     } else {
-        let pid = container.running().unwrap_or_default();
-        Some(running_identity(pid, &asked.user).map_err(|e| ApiError::bad_request(e.to_string()))?)
+        let found = running_identity(container, &asked.user);
+        Some(found.map_err(|e| ApiError::bad_request(e.to_string()))?)
     };
     let caps = asked.privileged.then_some(container.deps().facts.caps);
     let args = asked.cmd.clone().unwrap_or_default();
     let env = asked.env.as_deref().unwrap_or_default();
-    Ok(plan::exec_process(&base, args, env, caps, identity.as_ref()))
+    let mut process = plan::exec_process(&base, args, env, caps, identity.as_ref());
+    if let Terminal::OfSize([height, width]) = terminal {
+        process.console_size = Some(ConsoleSize { height, width });
+    }
+    Ok(process)
+}
+
+/// Whether a process has a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terminal {
+    /// Plain streams.
+    No,
+    /// A terminal whose size is told later.
+    Yes,
+    /// A terminal of this height and width.
+    OfSize([u64; 2]),
 }
 
 /// Who `user` is in a running container: read through its own root.
-pub fn running_identity(pid: u32, user: &str) -> Result<Identity, users::UnknownUser> {
+pub fn running_identity(container: &Container, user: &str) -> Result<Identity, users::UnknownUser> {
+    let pid = container.running().unwrap_or_default();
     let root = [PathBuf::from(format!("/proc/{pid}/root"))];
     let passwd = rootfs::read_text(&root, "etc/passwd").unwrap_or_default();
     let group = rootfs::read_text(&root, "etc/group").unwrap_or_default();
-    users::resolve(user, &[], &passwd, &group)
+    users::resolve(user, &container.row().fixed.group_add, &passwd, &group)
 }

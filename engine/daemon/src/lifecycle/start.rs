@@ -59,20 +59,36 @@ impl Failure {
     }
 
     fn from_runtime(text: String) -> Self {
-        let has = |parts: &[&str]| parts.iter().any(|p| text.contains(p));
-        let (status, code) = if has(&["executable file not found", "no such file or directory"]) {
-            (400, 127)
-        } else if has(&["permission denied", "is a directory", "not a directory"]) {
-            (400, 126)
-        } else {
-            (500, 128)
-        };
+        let (status, code, text) = refusal(text);
         Self { status, code, text }
     }
 
     fn rpc(what: &str, e: &RpcError) -> Self {
         Self::new(500, format!("{what}: {e}"))
     }
+}
+
+/// What a refusal of the runtime means: the reply's status, the exit code, the text as users know
+/// it.
+pub(crate) fn refusal(mut text: String) -> (u16, i64, String) {
+    let lower = text.to_lowercase();
+    let has = |part: &str| lower.contains(part);
+    if has("permission denied") {
+        return (400, 126, text);
+    }
+    if has("is a directory") {
+        // Clients look for the words of a file that may not be executed.
+        text.push_str(": permission denied");
+        return (400, 126, text);
+    }
+    if has("not a directory") {
+        text.push_str(": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type");
+        return (400, 127, text);
+    }
+    if ["executable file not found", "no such file or directory"].iter().any(|part| has(part)) {
+        return (400, 127, text);
+    }
+    (500, 128, text)
 }
 
 /// What a start made so far.
@@ -258,6 +274,7 @@ mod tests {
         assert_eq!(case("exec: \"nope\": executable file not found in $PATH"), (400, 127));
         assert_eq!(case("exec: \"/x\": stat /x: no such file or directory"), (400, 127));
         assert_eq!(case("exec: \"/etc\": is a directory: permission denied"), (400, 126));
+        assert_eq!(case("mount \"/x\": not a directory"), (400, 127));
         assert_eq!(case("something else"), (500, 128));
     }
 }

@@ -4,6 +4,7 @@
 mod file;
 mod follow;
 mod line;
+pub mod options;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
 use engine_api::{
     ExecCreateRequest, ExecInspect, ExecProcessConfig, ExecStartRequest, IdResponse, Value,
 };
@@ -36,7 +37,8 @@ pub fn register(router: &mut Router, engine: &Arc<Engine>) {
 
 async fn create(engine: Arc<Engine>, request: Request) -> Reply {
     let (reference, version) = (request.name().to_owned(), request.version);
-    let body: ExecCreateRequest = request.json().await?;
+    let mut body: ExecCreateRequest = request.json().await?;
+    body.console_size.take_if(|_| version.before(42));
     if body.cmd.as_ref().is_none_or(Vec::is_empty) {
         return Err(ApiError::bad_request("No exec command specified"));
     }
@@ -49,11 +51,13 @@ async fn create(engine: Arc<Engine>, request: Request) -> Reply {
             "Container {reference} is paused, unpause the container before exec"
         )));
     }
-    if !body.user.is_empty() {
-        let pid = container.running().unwrap_or_default();
-        running_identity(pid, &body.user).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    if body.user.is_empty() {
+        body.user.clone_from(&container.row().fixed.user);
+    } else {
+        running_identity(&container, &body.user)
+            .map_err(|e| ApiError::bad_request(e.to_string()))?;
     }
-    let exec = Arc::new(Exec::new(new_id(), container.id.clone(), body));
+    let exec = Arc::new(Exec::new(engine.store.clone(), new_id(), container.id.clone(), body));
     let id = exec.id.clone();
     container.tell(&format!("exec_create: {}", exec.command()), &[("execID", id.clone())]);
     container.execs.add(Arc::clone(&exec));
@@ -66,18 +70,10 @@ fn find(engine: &Engine, id: &str) -> Result<Arc<Exec>, ApiError> {
 }
 
 async fn start(engine: Arc<Engine>, request: Request) -> Reply {
-    let exec = find(&engine, request.name())?;
-    if exec.state().started {
-        let text = if exec.state().exit_code.is_some() {
-            format!("exec command {} has already run", exec.id)
-        } else {
-            format!("Error: Exec command {} is already running", exec.id)
-        };
-        return Err(ApiError::conflict(text));
-    }
-    let tty = exec.request.tty;
-    let kind = content_type(&request, tty);
+    let (name, version) = (request.name().to_owned(), request.version);
+    let upgrades = request.upgrade.is_some();
     let body: ExecStartRequest = request.json().await?;
+    let exec = find(&engine, &name)?;
     let container = running_for(&engine, &exec.container)?;
     if container.row().state.phase == Phase::Paused {
         return Err(ApiError::conflict(format!(
@@ -85,11 +81,15 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
             exec.container
         )));
     }
-    let size = body.console_size.or(exec.request.console_size);
+    let tty = exec.request.tty;
+    // Old versions and a start without a terminal have none.
+    let size = body.console_size.filter(|_| body.tty && version.at_least(42));
+    let size = size.or(exec.request.console_size);
     if body.detach {
-        exec::start(&engine, &exec, tty, size, None).await?;
+        exec::start(&engine, &exec, size, None).await?;
         return Ok(Response::status(StatusCode::OK));
     }
+    let kind = content_type(upgrades, version, body.tty);
     let asked = &exec.request;
     let wants = Wants {
         stdin: asked.attach_stdin,
@@ -100,9 +100,9 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
         keys: parse_keys(&asked.detach_keys).map_err(ApiError::bad_request)?,
         ..Wants::default()
     };
-    Ok(Response::hijack(true, kind, move |hijacked| {
+    Ok(Response::hijack(false, kind, move |hijacked| {
         Box::pin(async move {
-            let attached = exec::start(&engine, &exec, tty, size, Some(wants.hello())).await;
+            let attached = exec::start(&engine, &exec, size, Some(wants.hello())).await;
             match attached {
                 Ok(Some(attached)) => {
                     let (own, id, over) =
@@ -153,22 +153,30 @@ async fn inspect(engine: Arc<Engine>, request: Request) -> Reply {
         open_stdin: asked.attach_stdin,
         open_stderr: asked.attach_stderr,
         open_stdout: asked.attach_stdout,
-        can_remove: state.exit_code.is_some(),
+        can_remove: state.can_remove,
         container_id: exec.container.clone(),
-        detach_keys: if asked.detach_keys.is_empty() {
-            Value::String(String::new())
-        } else {
-            Value::String(asked.detach_keys.clone())
-        },
+        detach_keys: Value::String(keys_shown(&asked.detach_keys)),
         pid: i64::from(state.pid),
     };
     Ok(Response::json(&reply, request.version))
+}
+
+/// Go shows bytes in base 64.
+fn keys_shown(keys: &str) -> String {
+    if keys.is_empty() {
+        return String::new();
+    }
+    base64::engine::general_purpose::STANDARD.encode(parse_keys(keys).unwrap_or_default())
 }
 
 async fn resize(engine: Arc<Engine>, request: Request) -> Reply {
     let (height, width) = size(&request.query)?;
     let exec = find(&engine, request.name())?;
     let container = running_for(&engine, &exec.container)?;
+    // A client that starts one resizes it at the same time.
+    if !exec.begun().await {
+        return Err(ApiError::internal("timeout waiting for exec session ready"));
+    }
     exec::resize(&container, &exec.id, height, width).await?;
     Ok(Response::status(StatusCode::OK))
 }

@@ -56,10 +56,13 @@ fn tell(engine: &Engine, action: &str, id: &str, name: &str) {
 }
 
 async fn list(engine: Arc<Engine>, request: Request) -> Reply {
-    let options = ListOptions {
-        filters: request.filters(IMAGES)?,
-        shared_size: request.query.bool("shared-size"),
-    };
+    let mut filters = request.filters(IMAGES)?;
+    let (query, version) = (&request.query, request.version);
+    if version.before(41) && !query.get("filter").is_empty() {
+        filters = filters.with("reference", query.get("filter"));
+    }
+    let shared_size = query.bool("shared-size") && version.at_least(42);
+    let options = ListOptions { filters, shared_size };
     let list = engine.images.list(&options, &uses(&engine))?;
     Ok(Response::versioned(list, request.version))
 }
@@ -75,8 +78,10 @@ async fn history(engine: Arc<Engine>, request: Request) -> Reply {
 }
 
 async fn tag(engine: Arc<Engine>, request: Request) -> Reply {
-    let (repository, tag) = (request.query.get("repo"), request.query.get("tag"));
-    let (image, name) = engine.images.tag(request.name(), repository, tag).await?;
+    let name = reference(request.query.get("repo"), request.query.get("tag"))?;
+    // dockerd has nothing to say about a name that is none.
+    let Some(name) = name else { return Ok(Response::status(http::StatusCode::OK)) };
+    let image = engine.images.tag(request.name(), &name).await?;
     tell(&engine, "tag", &image.id.to_string(), &name.familiar());
     Ok(Response::status(http::StatusCode::CREATED))
 }
@@ -190,9 +195,14 @@ fn reference(repository: &str, tag: &str) -> Result<Option<Reference>, ApiError>
     }
     let bad = |error: oci::InvalidReference| ApiError::bad_request(error.to_string());
     let reference = Reference::parse(repository).map_err(bad)?;
-    let reference =
-        if tag.is_empty() { reference } else { reference.with_tag(tag).map_err(bad)? };
-    Ok(Some(reference.tagged()))
+    if reference.digest().is_some() {
+        return Err(ApiError::bad_request("cannot import digest reference"));
+    }
+    if tag.is_empty() {
+        return Ok(Some(reference.tagged()));
+    }
+    let tagged = reference.with_tag(tag);
+    tagged.map(Some).map_err(|_| ApiError::bad_request("invalid tag format"))
 }
 
 async fn pull(engine: &Arc<Engine>, request: &Request) -> Reply {

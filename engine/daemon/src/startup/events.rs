@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::StartupError;
 use crate::engine::Engine;
+use crate::exec;
 use crate::lifecycle::Container;
 use crate::lifecycle::machine::Input;
 use crate::records::now;
@@ -78,7 +79,6 @@ async fn follow_once(
     let mut stream = subscribe(&engine.client, SubscribeRequest { filters }).await?;
     reconcile(engine).await?;
     if let Some(agreed) = agreed.take() {
-        super::restore::start_due(engine);
         // Nobody waits any more when the start-up was given up.
         let _ = agreed.send(());
     }
@@ -103,7 +103,7 @@ fn event(engine: &Arc<Engine>, envelope: &Envelope) {
                 container.deliver(Input::Exited { pid: exit.pid, code, at, oom });
             }
         } else {
-            crate::exec::exited(engine, &container, &exit.id, i64::from(exit.exit_status));
+            exec::exited(engine, &container, &exit.id, i64::from(exit.exit_status));
         }
     } else if let Some(Ok(oom)) = unpack::<TaskOom>(any)
         && let Some(container) = engine.by_id(&oom.container_id)
@@ -153,6 +153,7 @@ async fn reconcile(engine: &Arc<Engine>) -> Result<(), RpcError> {
         let alive =
             task.is_some_and(|t| t.status() != Status::Stopped && (t.pid == pid || t.pid == 0));
         if alive {
+            exec::reconcile(engine, &container).await;
             continue;
         }
         let written = record(engine, &container, pid);

@@ -14,12 +14,13 @@ use std::sync::Arc;
 use containerd_api::services::leases::v1::CreateRequest;
 use containerd_api::task_types::Status;
 use containerd_rpc::{Client, RpcError};
-use images::{Images, ImagesConfig};
+use images::{Images, ImagesConfig, Sizes};
 use metastore::{Format, Store};
 use network::{Config as NetworkConfig, Networks};
 use oci::Platform;
+use sys::lock::Lock;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::{self, Settings};
 use crate::engine::{Engine, LEASE, Parts, program};
@@ -58,15 +59,47 @@ fn machine(what: &str) -> impl FnOnce(std::io::Error) -> StartupError {
 pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), StartupError> {
     let settings = Arc::new(settings);
     prepare_folders(&settings)?;
+    let _locks = lock(&settings)?;
     let _pidfile = Pidfile::write(&settings.pidfile)?;
     let listeners = serve::listen(&settings).await?;
-    let client = containerd::connect(&settings).await?;
-    let facts = facts::collect(&settings);
+    let containerd = containerd::connect(&settings).await?;
+    // A stop is obeyed at any moment: what is half done then, the next start goes on with.
+    let engine = stop.run_until_cancelled(open(&settings, &containerd.client)).await;
+    let result = match engine {
+        Some(Ok(engine)) => {
+            info!("ferryd {} is ready", env!("CARGO_PKG_VERSION"));
+            tell("READY=1");
+            serve::serve(&engine, listeners, stop).await;
+            tell("STOPPING=1");
+            restore::end(&engine).await;
+            Ok(())
+        }
+        Some(Err(e)) => Err(e),
+        None => Ok(()),
+    };
+    containerd.end().await;
+    result
+}
+
+/// Tells whoever started this daemon.
+fn tell(state: &str) {
+    if let Err(e) = sys::notify::tell(state) {
+        warn!("telling {state}: {e}");
+    }
+}
+
+/// The engine, at one with what runs.
+async fn open(settings: &Arc<Settings>, client: &Client) -> Result<Arc<Engine>, StartupError> {
+    let client = client.clone();
+    let facts = facts::collect(settings)?;
     let store = Store::open(&settings.data_root.join("ferryd.redb"), FORMAT)?;
-    let (network, reader) = open_network(&settings, &store, living(&client).await?)?;
+    let (network, reader) = open_network(settings, &store, living(&client).await?)?;
     lease(&client).await?;
-    let config =
-        ImagesConfig { snapshotter: settings.storage_driver.clone(), platform: Platform::host() };
+    let config = ImagesConfig {
+        snapshotter: settings.storage_driver.clone(),
+        platform: Platform::host(),
+        sizes: Some(Sizes { store: store.clone(), measure: crate::rootfs::layer_sizes }),
+    };
     let images = Images::new(client.clone(), config);
     images.refresh().await.map_err(|e| StartupError::Machine(format!("images: {e}")))?;
     tokio::spawn(images.clone().follow());
@@ -77,9 +110,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
         .unwrap_or_default()
         .trim()
         .to_owned();
-    let kernel = network.clone();
     let engine = Arc::new(Engine::new(Parts {
-        settings: Arc::clone(&settings),
+        settings: Arc::clone(settings),
         client,
         store,
         network,
@@ -91,19 +123,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
     }));
     restore::load(&engine).await?;
     events::follow_first(&engine).await?;
-    info!("ferryd {} is ready", env!("CARGO_PKG_VERSION"));
-    serve::serve(&engine, listeners, stop).await;
-    restore::end(&engine).await;
-    end_network(kernel).await;
-    Ok(())
-}
-
-/// Lets the network thread end in order: the process would not wait for it.
-async fn end_network(kernel: network::thread::Handle) {
-    let ended = tokio::task::spawn_blocking(move || kernel.call(Networks::end));
-    if ended.await.is_err() {
-        tracing::warn!("the network thread did not end in order");
-    }
+    restore::start_due(&engine).await;
+    Ok(engine)
 }
 
 fn prepare_folders(settings: &Settings) -> Result<(), StartupError> {
@@ -114,6 +135,19 @@ fn prepare_folders(settings: &Settings) -> Result<(), StartupError> {
     make(&settings.data_root.join("volumes"))?;
     make(&settings.exec_root.join("sink"))?;
     make(&settings.exec_root.join("exit"))
+}
+
+/// Makes both roots this process's own.
+fn lock(settings: &Settings) -> Result<[Lock; 2], StartupError> {
+    let (pid, data, exec) = (std::process::id(), &settings.data_root, &settings.exec_root);
+    let take = |what: &str, root: &Path, note: String| {
+        sys::lock::take(&root.join("ferryd.lock"), &note)
+            .map_err(|e| StartupError::Machine(format!("{what} root {}: {e}", root.display())))
+    };
+    Ok([
+        take("data", data, format!("process {pid} (exec root {})", exec.display()))?,
+        take("exec", exec, format!("process {pid} (data root {})", data.display()))?,
+    ])
 }
 
 /// The file that names this process; it goes with it.

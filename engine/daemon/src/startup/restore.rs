@@ -1,16 +1,20 @@
 //! From records to containers: at the start of the daemon, and its orderly end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use network::Networks;
 use tracing::{info, warn};
 
 use super::StartupError;
 use crate::engine::Engine;
 use crate::lifecycle::machine::Message;
 use crate::lifecycle::restart::Policy;
-use crate::lifecycle::{self, Container};
+use crate::lifecycle::{self, Container, STOP_TIMEOUT};
 use crate::records::{INTENTS, Phase, SPECS, STATES, Spec, State, TOMBSTONES, Tombstone};
+use crate::sink::Sink;
+use crate::{detached, exec};
 
 /// Reads all records, undoes what was half made and
 /// goes on with what was half removed.
@@ -36,9 +40,11 @@ pub(super) async fn load(engine: &Arc<Engine>) -> Result<(), StartupError> {
     }
     for (id, stone) in engine.store.scan_json::<Tombstone>(TOMBSTONES, b"")? {
         let id = String::from_utf8_lossy(&id).into_owned();
-        tokio::spawn(lifecycle::bury(Arc::clone(engine), id, stone));
+        engine.chores.spawn(lifecycle::bury(Arc::clone(engine), id, stone));
     }
+    exec::load(engine)?;
     resume_sinks(engine).await;
+    recall_sandboxes(engine).await;
     info!("{count} containers");
     Ok(())
 }
@@ -49,10 +55,31 @@ async fn resume_sinks(engine: &Arc<Engine>) {
         let Some(pid) = container.running().filter(|_| container.row().state.detached_sink) else {
             continue;
         };
-        if let Err(e) = crate::detached::ensure(engine, &container).await {
+        let Ok(spec) = container.spec() else { continue };
+        if let Err(e) = detached::ensure(engine, &Sink::of_container(engine, &spec)).await {
             warn!("{e}");
         }
-        crate::detached::watch(engine, &container, pid);
+        detached::watch(engine, &container, pid);
+    }
+}
+
+/// Which sandbox each running container has, as `inspect` shows it.
+async fn recall_sandboxes(engine: &Arc<Engine>) {
+    let running: Vec<_> = engine.all().into_iter().filter(|c| c.running().is_some()).collect();
+    let ids: Vec<String> = running.iter().map(|c| c.id.clone()).collect();
+    let found = crate::glue::on_thread(engine, move |networks| {
+        // One without networking has none.
+        Ok(ids.iter().map(|id| networks.describe(id).ok()).collect::<Vec<_>>())
+    });
+    match found.await {
+        Ok(found) => {
+            for (container, sandbox) in running.iter().zip(found) {
+                if let Some(sandbox) = &sandbox {
+                    container.set_sandbox(sandbox);
+                }
+            }
+        }
+        Err(e) => warn!("sandboxes of running containers: {e}"),
     }
 }
 
@@ -68,8 +95,10 @@ async fn undo_start(engine: &Arc<Engine>, id: &str) {
     }
 }
 
-/// Starts what its policy wants running, and removes what should have gone.
-pub(super) fn start_due(engine: &Arc<Engine>) {
+/// Starts what its policy wants running, and removes what should have gone. Returns when all starts
+/// are done, so that the first client sees the containers as they should be.
+pub(super) async fn start_due(engine: &Arc<Engine>) {
+    let mut starts = Vec::new();
     for container in engine.all() {
         let row = container.row();
         let Ok(spec) = container.spec() else { continue };
@@ -85,21 +114,57 @@ pub(super) fn start_due(engine: &Arc<Engine>) {
             _ => false,
         };
         if due {
-            drop(container.begin(Message::Revive));
+            starts.push(container.begin(Message::Revive));
         } else if spec.host.auto_remove && state.phase == Phase::Exited {
             drop(container.begin(|reply| Message::Remove(true, true, reply)));
         }
     }
+    join_all(starts).await;
 }
 
-/// An orderly end: with live restore containers run on, else they are stopped.
+/// What a container's own time to stop leaves for the rest.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// How long tear-downs may take.
+const TEAR_DOWN: Duration = Duration::from_secs(10);
+
+/// An orderly end: with live restore containers run on, else they are stopped, and those that take
+/// longer than their own time and the daemon's are left.
 pub(super) async fn end(engine: &Arc<Engine>) {
-    if engine.settings.live_restore {
-        return;
+    let containers = if engine.settings.live_restore { Vec::new() } else { engine.all() };
+    let stopped = join_all(containers.iter().map(|c| c.ask(Message::Shutdown)));
+    match patience(engine, &containers) {
+        None => drop(stopped.await),
+        Some(limit) => {
+            if tokio::time::timeout(limit, stopped).await.is_err() {
+                warn!("containers did not stop within {} seconds", limit.as_secs());
+            }
+        }
     }
-    let timeout = u64::try_from(engine.settings.shutdown_timeout).unwrap_or(15);
-    let timeout = std::time::Duration::from_secs(timeout);
-    let running: Vec<_> =
-        engine.all().into_iter().filter(|c| c.row().state.phase.is_running()).collect();
-    join_all(running.iter().map(|c| c.ask(|reply| Message::Shutdown(Some(timeout), reply)))).await;
+    // What was ended is also taken down; what is left of that, the next daemon goes on with.
+    engine.chores.close();
+    if tokio::time::timeout(TEAR_DOWN, engine.chores.wait()).await.is_err() {
+        warn!("{} tear-downs are left to the next start", engine.chores.len());
+    }
+    let handle = engine.network.clone();
+    // Only what nobody uses goes; the rest is the next daemon's.
+    let resting = tokio::task::spawn_blocking(move || handle.call(Networks::end));
+    if resting.await.is_err() {
+        warn!("the network's thread ended early");
+    }
+}
+
+/// How long all containers may take to stop; without end if one of them may.
+fn patience(engine: &Engine, containers: &[Arc<Container>]) -> Option<Duration> {
+    let limit = |seconds: i64| u64::try_from(seconds).ok().map(Duration::from_secs);
+    let mut longest = limit(engine.settings.shutdown_timeout)?;
+    for container in containers.iter().filter(|c| c.row().state.phase.has_task()) {
+        let Ok(spec) = container.spec() else { continue };
+        let own = match spec.config.stop_timeout {
+            Some(seconds) => limit(seconds)?,
+            None => STOP_TIMEOUT,
+        };
+        longest = longest.max(own + MARGIN);
+    }
+    Some(longest)
 }

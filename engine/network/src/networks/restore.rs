@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use sys::netlink::route;
 use sys::netns;
@@ -28,6 +29,9 @@ pub struct Restored {
     /// Links and pins that no record knows.
     pub swept: usize,
 }
+
+/// How long the last releases may take at an orderly end.
+const RELEASE: Duration = Duration::from_secs(5);
 
 impl Networks {
     /// Makes the kernel match the records. `lives` tells of a container's full id whether it still
@@ -71,15 +75,23 @@ impl Networks {
         Ok(found)
     }
 
-    /// Ends in order. Ready namespaces go. With a container connected, everything else stays for
-    /// the next daemon, so that the container never notices. With none, what was put into other
-    /// firewalls is taken out, and our own tables go, unless they keep closed what we opened when
-    /// we switched forwarding on. Bridges stay.
+    /// Ends in order. Ready namespaces go and no more are made. With a container connected,
+    /// everything else stays for the next daemon, so that the container never notices. With none,
+    /// what was put into other firewalls is taken out, and our own tables go, unless they keep
+    /// closed what we opened when we switched forwarding on. Bridges stay.
     pub fn end(&mut self) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        self.namespaces.clear();
+        self.namespaces.rest();
+        match self.wait_settled(RELEASE) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("released endpoints are left to the next start"),
+            Err(error) => tracing::warn!(%error, "released endpoints are left to the next start"),
+        }
+        if self.sandboxes.is_empty() && self.dying.is_empty() {
+            self.namespaces.leave();
+        }
         let linked = |e: &EndpointRecord| !e.host_links.is_empty();
         let used = self.sandboxes.values().flat_map(|s| &s.endpoints).any(linked);
         if !used && let Err(error) = self.firewall.unload() {
@@ -210,7 +222,7 @@ impl Networks {
     }
 
     fn pin_host(&self) -> Result<()> {
-        let path = self.config.exec_root.join("netns/default");
+        let path = self.namespaces.host_path();
         let at = |e: std::io::Error| Error::kernel(format!("pin {}", path.display()), e);
         if netns::open(&path).is_ok_and(|fd| netns::is_network_namespace(fd.as_fd())) {
             return Ok(());

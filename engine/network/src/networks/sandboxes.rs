@@ -122,7 +122,7 @@ impl Networks {
             Origin::Own | Origin::AfterCreate { adopted: true } => {
                 Some(self.namespaces.path(&record.id))
             }
-            Origin::Host => Some(self.config.exec_root.join("netns/default")),
+            Origin::Host => Some(self.namespaces.host_path()),
             Origin::Path { path } => Some(PathBuf::from(path)),
             Origin::Shared { container } => {
                 self.holder(container).ok().and_then(|holder| self.netns_path(holder))

@@ -101,7 +101,9 @@ fn the_hosts_namespaces_are_left_out() {
     })
     .unwrap();
     assert_eq!(spec.hostname, "");
-    assert_eq!(spec.process.unwrap().env[1], "HOSTNAME=vm");
+    // The name of the configuration all the same, as dockerd does.
+    let name = &case.config.hostname;
+    assert_eq!(spec.process.unwrap().env[1], format!("HOSTNAME={name}"));
     let linux = spec.linux.unwrap();
     assert_eq!(linux.namespaces.len(), 1);
     assert!(linux.sysctl.is_empty());

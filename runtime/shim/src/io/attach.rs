@@ -63,6 +63,11 @@ impl Hub {
         Ok(Self { uri, io, listener, attachers: BTreeMap::new(), next: 0, drained: false })
     }
 
+    /// Lets who connects learn this process, which is a fork of the one that began to listen.
+    pub(crate) fn claim(&self) -> io::Result<()> {
+        sys::unix::claim(self.listener.as_fd())
+    }
+
     /// The sink's description.
     pub(crate) fn uri(&self) -> &SinkUri {
         &self.uri

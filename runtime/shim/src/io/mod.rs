@@ -241,6 +241,11 @@ impl Io {
         self.resume_input(ctx);
     }
 
+    /// Makes this process, a fork, the one that attachers find.
+    pub(crate) fn claim(&self) -> std::io::Result<()> {
+        self.hub.as_ref().map_or(Ok(()), Hub::claim)
+    }
+
     /// Moves on what is there without an event: the backlog of a sink that was killed.
     pub(crate) fn resume(&mut self, ctx: &Ctx) {
         if self.outputs.iter().flatten().any(Output::has_backlog) {

@@ -82,6 +82,7 @@ fn command(settings: &Settings, bundle: &Bundle, shim: &Path) -> Command<'static
         .args(["-publish-binary".as_ref(), settings.program.as_os_str()])
         .args(["-id", &bundle.id])
         .inherit_env()
+        .without_env(sys::notify::VARIABLE)
         .env("TTRPC_ADDRESS", &settings.ttrpc_address)
         .env("GRPC_ADDRESS", &settings.grpc_address)
         .env("NAMESPACE", &bundle.namespace)

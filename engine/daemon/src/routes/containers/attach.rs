@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use engine_api::ApiVersion;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 
@@ -19,12 +20,12 @@ const RAW: &str = "application/vnd.docker.raw-stream";
 const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 
 /// The content type of a stream that is taken over.
-pub(in crate::routes) fn content_type(request: &Request, tty: bool) -> &'static str {
-    if request.upgrade.is_some() && !tty && request.version.at_least(42) {
-        MULTIPLEXED
-    } else {
-        RAW
-    }
+pub(in crate::routes) fn content_type(
+    upgrades: bool,
+    version: ApiVersion,
+    tty: bool,
+) -> &'static str {
+    if upgrades && !tty && version.at_least(42) { MULTIPLEXED } else { RAW }
 }
 
 /// The handler.
@@ -34,7 +35,7 @@ pub(super) async fn attach(engine: Arc<Engine>, request: Request) -> Result<Resp
         // Whoever asks for a connection gets the error on it.
         Err(e) => return Ok(Response::raw_error(&e)),
     };
-    let kind = content_type(&request, plan.wants.tty);
+    let kind = content_type(request.upgrade.is_some(), request.version, plan.wants.tty);
     Ok(Response::hijack(true, kind, move |hijacked| Box::pin(run(engine, plan, hijacked))))
 }
 

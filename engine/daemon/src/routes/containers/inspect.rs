@@ -1,18 +1,20 @@
 //! `GET /containers/{id}/json`: the whole record with the state as it is now.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use containerd_api::services::snapshots::v1::{MountsRequest, UsageRequest};
+use engine_api::upgrade::is_user_defined;
 use engine_api::{
-    ContainerInspect, ContainerState, DriverData, EndpointSettings, NetworkSettings, PortBinding,
-    PortMap, StringMap,
+    ContainerConfig, ContainerInspect, ContainerState, DriverData, EndpointSettings,
+    NetworkSettings, PortBinding, PortMap, StringMap,
 };
 
 use crate::engine::Engine;
 use crate::http::{ApiError, Request, Response};
-use crate::lifecycle::Container;
 use crate::lifecycle::container::Row;
+use crate::lifecycle::{Container, Named, endpoint_spec};
 use crate::records::{Spec, State};
 use crate::routes::networks::endpoint_settings;
 use crate::sink;
@@ -34,22 +36,27 @@ pub(super) async fn inspect(engine: Arc<Engine>, request: Request) -> Result<Res
     Ok(Response::versioned(reply, request.version))
 }
 
-/// What the container itself wrote, in bytes.
+/// What the container itself wrote, in bytes: the sizes of its files.
 pub(super) async fn size(engine: &Engine, container: &Container) -> i64 {
     let row = container.row();
+    let data = driver_data(engine, container, &row).await.data.unwrap_or_default();
+    if let Some(upper) = data.get("UpperDir").map(PathBuf::from) {
+        let counted = tokio::task::spawn_blocking(move || sys::tree::size(&upper)).await;
+        if let Ok(Ok(bytes)) = counted {
+            return i64::try_from(bytes).unwrap_or(i64::MAX);
+        }
+    }
     let request =
         UsageRequest { snapshotter: row.fixed.snapshotter.clone(), key: container.id.clone() };
-    engine.client.snapshots().usage(request).await.map_or(0, |answer| {
-        let usage = answer.into_inner();
-        // The layer's own folder is not something that the container wrote.
-        if usage.inodes <= 1 { 0 } else { usage.size }
-    })
+    let answer = engine.client.snapshots().usage(request).await;
+    answer.map_or(0, |usage| usage.into_inner().size)
 }
 
 fn whole(engine: &Engine, container: &Container, row: &Row, spec: Spec) -> ContainerInspect {
     let folder = engine.settings.data_root.join("containers").join(&spec.id);
+    let has_network = !spec.config.network_disabled;
     let file = |name: &str| {
-        if row.state.generation > 0 {
+        if row.state.generation > 0 && has_network {
             folder.join(name).to_string_lossy().into_owned()
         } else {
             String::new()
@@ -61,13 +68,8 @@ fn whole(engine: &Engine, container: &Container, row: &Row, spec: Spec) -> Conta
     let mut host = spec.host.clone();
     if !host.privileged {
         let texts = |list: &[&str]| Some(list.iter().map(|p| (*p).to_owned()).collect());
-        let unmasked = host.security_opt.iter().flatten().any(|o| o == "systempaths=unconfined");
-        if host.masked_paths.is_none() {
-            host.masked_paths = if unmasked { Some(Vec::new()) } else { texts(&plan::MASKED) };
-        }
-        if host.readonly_paths.is_none() {
-            host.readonly_paths = if unmasked { Some(Vec::new()) } else { texts(&plan::READ_ONLY) };
-        }
+        host.masked_paths = host.masked_paths.or_else(|| texts(&plan::MASKED));
+        host.readonly_paths = host.readonly_paths.or_else(|| texts(&plan::READ_ONLY));
     }
     ContainerInspect {
         id: spec.id.clone(),
@@ -91,11 +93,18 @@ fn whole(engine: &Engine, container: &Container, row: &Row, spec: Spec) -> Conta
         exec_ids: Some(ids).filter(|ids| !ids.is_empty()),
         mounts: spec.mounts.iter().filter(|m| !m.hidden).map(|m| m.point.clone()).collect(),
         network_settings: networks(engine, container, row, &spec),
+        config: ContainerConfig { mac_address: mac_address(&spec), ..spec.config.clone() },
         image_manifest_descriptor: spec.manifest.clone(),
         host_config: host,
-        config: spec.config,
         ..ContainerInspect::default()
     }
+}
+
+/// The hardware address that was asked for on the network of the mode, where old clients look.
+fn mac_address(spec: &Spec) -> String {
+    let mode = spec.host.network_mode.as_str();
+    let asked = spec.endpoints.get(mode).filter(|_| mode == "bridge" || is_user_defined(mode));
+    asked.map(|endpoint| endpoint.mac_address.clone()).unwrap_or_default()
 }
 
 fn state(row: &Row) -> ContainerState {
@@ -147,8 +156,14 @@ async fn driver_data(engine: &Engine, container: &Container, row: &Row) -> Drive
 
 fn networks(engine: &Engine, container: &Container, row: &Row, spec: &Spec) -> NetworkSettings {
     let mut all: BTreeMap<String, EndpointSettings> = spec.endpoints.clone();
+    let named = Named { id: &spec.id, name: &row.name, hostname: &spec.config.hostname };
     for (name, settings) in &mut all {
         settings.network_id = super::list::asked(engine, row, name).network_id;
+        if row.state.generation > 0 {
+            settings.dns_names = endpoint_spec(&named, name, settings).dns_names;
+            // From then on it is an address that it has, not one that it asks for.
+            settings.mac_address.clear();
+        }
     }
     let mut ports: PortMap = PortMap::new();
     let up = row.state.phase.has_task();
@@ -171,7 +186,7 @@ fn networks(engine: &Engine, container: &Container, row: &Row, spec: &Spec) -> N
         }
     }
     let default = all.get("bridge").cloned().unwrap_or_default();
-    let pin = up.then(|| container.sandbox()).flatten();
+    let pin = (up && !spec.config.network_disabled).then(|| container.sandbox()).flatten();
     NetworkSettings {
         sandbox_id: pin.as_ref().map(|(id, _)| id.clone()).unwrap_or_default(),
         sandbox_key: pin.map(|(_, key)| key).unwrap_or_default(),

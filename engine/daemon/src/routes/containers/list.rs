@@ -142,7 +142,7 @@ fn matches(
     };
     let network = |wanted: &str| {
         let joined = engine.networks.of_container(&container.id);
-        fixed.networks.iter().any(|n| n == wanted)
+        fixed.networks.contains_key(wanted)
             || joined
                 .iter()
                 .any(|e| e.network_name == wanted || e.network.as_str().starts_with(wanted))
@@ -227,11 +227,16 @@ fn networks(
     container: &Container,
     row: &Row,
 ) -> BTreeMap<String, EndpointSettings> {
-    let plain = EndpointSettings::default();
-    let mut out: BTreeMap<_, _> =
-        row.fixed.networks.iter().map(|n| (n.clone(), asked(engine, row, n))).collect();
+    let networks = row.fixed.networks.iter();
+    let mut out: BTreeMap<_, _> = networks
+        .map(|(name, ipam_config)| {
+            let ipam_config = ipam_config.clone();
+            (name.clone(), EndpointSettings { ipam_config, ..asked(engine, row, name) })
+        })
+        .collect();
     for endpoint in engine.networks.of_container(&container.id) {
-        out.insert(endpoint.network_name.clone(), endpoint_settings(&plain, &endpoint));
+        let own = out.entry(endpoint.network_name.clone()).or_default();
+        *own = EndpointSettings { dns_names: None, ..endpoint_settings(own, &endpoint) };
     }
     out
 }

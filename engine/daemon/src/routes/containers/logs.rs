@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use engine_api::moment::stamp;
 use http::HeaderValue;
 
 use crate::engine::Engine;
@@ -49,35 +50,6 @@ pub(super) async fn logs(engine: Arc<Engine>, request: Request) -> Result<Respon
     Ok(Response::stream(HeaderValue::from_static(kind), stream))
 }
 
-/// `seconds[.nanoseconds]` since the epoch, as clients send times, in nanoseconds.
-pub(in crate::routes) fn time(text: &str) -> Result<i64, ApiError> {
-    if text.is_empty() {
-        return Ok(0);
-    }
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let invalid = |part: &str| {
-        ApiError::internal(format!("strconv.ParseInt: parsing {part:?}: invalid syntax"))
-    };
-    let seconds: i64 = seconds.parse().map_err(|_| invalid(seconds))?;
-    let nanos: i64 = if fraction.is_empty() {
-        0
-    } else {
-        format!("{fraction:0<9}")[..9].parse().map_err(|_| invalid(fraction))?
-    };
-    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_seconds_with_a_fraction() {
-        assert_eq!(time("12.5").unwrap(), 12_500_000_000);
-        assert_eq!(time("1").unwrap(), 1_000_000_000);
-        assert_eq!(
-            time("abc").unwrap_err().message,
-            "strconv.ParseInt: parsing \"abc\": invalid syntax"
-        );
-    }
+fn time(text: &str) -> Result<i64, ApiError> {
+    if text.is_empty() { Ok(0) } else { stamp(text).map_err(ApiError::internal) }
 }

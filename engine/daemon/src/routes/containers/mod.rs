@@ -11,19 +11,21 @@ mod top;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine_api::steps::UpgradeRequest;
+use engine_api::upgrade::UpgradeRequest;
 use engine_api::{ContainerCreateRequest, ContainerWaitExitError, ContainerWaitResponse};
 use http::StatusCode;
 use metastore::{Batch, Class};
+use oci::platform::InvalidPlatform;
 
 use crate::engine::Engine;
 use crate::http::{ApiError, Query, Request, Response, Router};
 use crate::lifecycle::Container;
 use crate::lifecycle::machine::{Condition, Grace, Message, Refusal};
-use crate::records::{Phase, SPECS};
+use crate::records::{Phase, SPECS, Spec};
 use crate::{create, exec, signals};
 
 pub(in crate::routes) use attach::content_type;
+pub(in crate::routes) use prune::until;
 
 type Reply = Result<Response, ApiError>;
 
@@ -112,27 +114,24 @@ pub(in crate::routes) fn running_for(
 async fn create_container(engine: Arc<Engine>, request: Request) -> Reply {
     let name = request.query.get("name").to_owned();
     let version = request.version;
-    platform(&request.query)?;
+    let platform = request.query.get("platform").to_owned();
     let mut body: ContainerCreateRequest = request.json_required().await?;
-    body.upgrade_request(version);
+    let (config, host) =
+        (body.config.clone().unwrap_or_default(), body.host_config.clone().unwrap_or_default());
+    create::validate::request(&config, &host, &engine.limits)?;
+    let platform = match platform.as_str() {
+        // Older versions knew no platform.
+        text if !text.is_empty() && version.at_least(41) => {
+            Some(text.parse().map_err(|e: InvalidPlatform| ApiError::bad_request(e.to_string()))?)
+        }
+        _ => None,
+    };
+    let upgraded = body.upgrade_request(version, engine.facts.cgroup_v2)?;
+    let wish = create::Wish { name, platform, request: body, upgraded };
     // From here on a vanished client changes nothing: the container is made or not.
-    let made = tokio::spawn(async move { create::create(&engine, &name, body).await });
+    let made = tokio::spawn(async move { create::create(&engine, wish).await });
     let reply = made.await.map_err(|e| ApiError::internal(e.to_string()))??;
     Ok(Response::json_with(StatusCode::CREATED, &reply, version))
-}
-
-fn platform(query: &Query) -> Result<(), ApiError> {
-    let wanted = query.get("platform");
-    let host = oci::Platform::host();
-    let own = [format!("{}/{}", host.os, host.architecture), host.os.clone()];
-    if wanted.split('/').count() > 3 {
-        let text = format!("{wanted:?}: cannot parse platform specifier: invalid argument");
-        return Err(ApiError::bad_request(text));
-    }
-    if wanted.is_empty() || own.iter().any(|p| p == wanted) {
-        return Ok(());
-    }
-    Err(ApiError::not_implemented(format!("platform {wanted} is not supported by Ferry yet")))
 }
 
 async fn start(engine: Arc<Engine>, request: Request) -> Reply {
@@ -267,9 +266,14 @@ async fn wait(engine: Arc<Engine>, request: Request) -> Reply {
 pub(in crate::routes) fn size(query: &Query) -> Result<(u32, u32), ApiError> {
     let number = |key: &str, what: &str| {
         let text = query.get(key);
-        text.parse::<u32>().map_err(|_| {
-            ApiError::bad_request(format!("invalid resize {what} {text:?}: invalid syntax"))
-        })
+        let why = match text.parse::<i128>() {
+            Ok(number) => match u32::try_from(number) {
+                Ok(number) => return Ok(number),
+                Err(_) => "value out of range",
+            },
+            Err(_) => "invalid syntax",
+        };
+        Err(ApiError::bad_request(format!("invalid resize {what} {text:?}: {why}")))
     };
     Ok((number("h", "height")?, number("w", "width")?))
 }
@@ -301,13 +305,14 @@ async fn rename(engine: Arc<Engine>, request: Request) -> Reply {
         let text = e.to_string().replace("container name (", "container name (/");
         ApiError { message: format!("Error when allocating new name: {text}"), ..ApiError::from(e) }
     })?;
-    let written = write_name(&engine, &container, &new).await;
-    if let Err(e) = written {
-        // The old name was free for a moment only; if somebody took it, the new one stays.
-        let _ = engine.registry.rename(&container.id, &old);
-        return Err(e);
+    match write_name(&engine, &container, &new).await {
+        Ok(spec) => container.changed(&spec),
+        Err(e) => {
+            // The old name was free for a moment only; if somebody took it, the new one stays.
+            let _ = engine.registry.rename(&container.id, &old);
+            return Err(e);
+        }
     }
-    container.renamed(&new);
     container.tell("rename", &[("oldName", format!("/{old}"))]);
     Ok(Response::no_content())
 }
@@ -316,13 +321,13 @@ async fn write_name(
     engine: &Arc<Engine>,
     container: &Container,
     name: &str,
-) -> Result<(), ApiError> {
+) -> Result<Spec, ApiError> {
     let mut spec = container.spec().map_err(ApiError::not_found)?;
     name.clone_into(&mut spec.name);
     let store = engine.store.clone();
     let written = tokio::task::spawn_blocking(move || {
         let batch = Batch::default().put_json(SPECS, spec.id.as_bytes(), &spec)?;
-        store.commit(Class::Power, batch)
+        store.commit(Class::Power, batch).map(|()| spec)
     });
     written
         .await

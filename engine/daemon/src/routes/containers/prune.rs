@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine_api::ContainersPruneReport;
-use engine_api::filters::CONTAINERS_PRUNE;
+use engine_api::filters::{CONTAINERS_PRUNE, Filters};
+use engine_api::moment::moment;
 use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::engine::Engine;
 use crate::http::{ApiError, Request, Response};
 use crate::lifecycle::machine::Message;
-use crate::records::{Phase, now};
+use crate::records::Phase;
 
 /// Removals at once.
 const AT_ONCE: usize = 8;
@@ -19,7 +22,7 @@ static RUNNING: AtomicBool = AtomicBool::new(false);
 /// The handler.
 pub(super) async fn prune(engine: Arc<Engine>, request: Request) -> Result<Response, ApiError> {
     let filters = request.filters(CONTAINERS_PRUNE)?;
-    let until = filters.get("until").next().map(until).transpose()?;
+    let until = until(&filters)?;
     if RUNNING.swap(true, Ordering::AcqRel) {
         return Err(ApiError::conflict("a prune operation is already running"));
     }
@@ -56,51 +59,13 @@ pub(super) async fn prune(engine: Arc<Engine>, request: Request) -> Result<Respo
     Ok(Response::json(&reply, request.version))
 }
 
-/// A time, or a duration before now, in nanoseconds since the epoch.
-fn until(text: &str) -> Result<i64, ApiError> {
-    if let Some(nanos) = duration(text) {
-        return Ok(now().saturating_sub(nanos));
+/// A moment in nanoseconds since the epoch, of a filter that may be given once.
+pub(in crate::routes) fn until(filters: &Filters) -> Result<Option<i64>, ApiError> {
+    let mut values = filters.get("until");
+    let Some(text) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(ApiError::bad_request("more than one until filter specified"));
     }
-    if let Ok(time) = text.parse::<jiff::Timestamp>() {
-        return Ok(i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX));
-    }
-    super::logs::time(text).map_err(|_| {
-        ApiError::bad_request(format!("failed to parse value as time or duration: {text:?}"))
-    })
-}
-
-/// Go's `1h30m`.
-fn duration(text: &str) -> Option<i64> {
-    let mut rest = text;
-    let mut total = 0.0_f64;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..end].parse().ok()?;
-        rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let scale = match &rest[..end] {
-            "h" => 3.6e12,
-            "m" => 6e10,
-            "s" => 1e9,
-            "ms" => 1e6,
-            "us" => 1e3,
-            "ns" => 1.0,
-            _ => return None,
-        };
-        total += number * scale;
-        rest = &rest[end..];
-    }
-    (!text.is_empty()).then_some(total as i64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_gos() {
-        assert_eq!(duration("1h30m"), Some(5_400_000_000_000));
-        assert_eq!(duration("10ms"), Some(10_000_000));
-        assert!(duration("10").is_none() && duration("x").is_none());
-    }
+    let found = moment(text, Timestamp::now(), &TimeZone::system());
+    found.map(Some).map_err(ApiError::bad_request)
 }

@@ -4,10 +4,9 @@ use std::net::IpAddr;
 
 use engine_api::Time;
 use engine_api::types::{
-    EndpointIpamConfig, EndpointResource, EndpointSettings, Ipam, IpamConfig, NetworkCreateRequest,
-    NetworkInspect,
+    EndpointResource, EndpointSettings, Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect,
 };
-use network::{Endpoint, EndpointSpec, IpamPool, IpamSpec, Network, NetworkSpec, Pool};
+use network::{Endpoint, IpamPool, IpamSpec, Network, NetworkSpec, Pool};
 
 /// What a create asks for.
 pub(super) fn spec(body: NetworkCreateRequest) -> NetworkSpec {
@@ -85,28 +84,6 @@ pub(super) fn resource(endpoint: &Endpoint) -> (String, EndpointResource) {
         ipv6_address: endpoint.ipv6.map(|(a, len)| format!("{a}/{len}")).unwrap_or_default(),
     };
     (endpoint.container.clone(), resource)
-}
-
-/// What a container asks of a network, from its settings there. `dns_names` are the names that
-/// the network's resolver answers for it, none on the default bridge.
-pub fn endpoint_spec(
-    container_name: &str,
-    settings: &EndpointSettings,
-    dns_names: Option<Vec<String>>,
-) -> EndpointSpec {
-    let EndpointIpamConfig { ipv4_address, ipv6_address, link_local_ips } =
-        settings.ipam_config.clone().unwrap_or_default();
-    EndpointSpec {
-        container_name: container_name.trim_start_matches('/').to_owned(),
-        dns_names,
-        ipv4: ipv4_address,
-        ipv6: ipv6_address,
-        link_local: link_local_ips.unwrap_or_default(),
-        mac: settings.mac_address.clone(),
-        driver_opts: settings.driver_opts.clone().unwrap_or_default(),
-        gw_priority: settings.gw_priority,
-        ports: Vec::new(),
-    }
 }
 
 /// A container's settings in a network, as `inspect` shows them while it runs: what was asked for,

@@ -20,7 +20,7 @@ use network::{Kind, Network, Networks, Reader};
 
 use crate::http::{ApiError, Request, Response, Router};
 
-pub use convert::{endpoint_settings, endpoint_spec};
+pub use convert::endpoint_settings;
 
 /// What comes of a request to a container.
 pub type Answer = Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send>>;
@@ -166,8 +166,13 @@ async fn disconnect(context: Context, request: Request) -> Result<Response, ApiE
     let name = request.name().to_owned();
     let body: NetworkDisconnectRequest = request.json_required().await?;
     named(&body.container)?;
-    context.containers.check(&body.container)?;
+    let known = context.containers.check(&body.container);
+    if !body.force {
+        known.clone()?;
+    }
     let network = context.reader.find(&name)?;
+    // By force an endpoint goes whose container is gone; none ever is.
+    known.map_err(|_| ApiError::not_found(format!("endpoint {} not found", body.container)))?;
     context.containers.disconnect(network, body).await?;
     Ok(Response::status(StatusCode::OK))
 }
@@ -181,7 +186,7 @@ fn named(container: &str) -> Result<(), ApiError> {
 
 async fn prune(context: Context, request: Request) -> Result<Response, ApiError> {
     let filters = request.filters(NETWORKS_PRUNE)?;
-    let until = filter::until(&filters)?;
+    let until = crate::routes::containers::until(&filters)?;
     let mut deleted = Vec::new();
     for network in context.reader.networks() {
         let old = until.is_none_or(|until| network.created < until);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine_api::filters::Filters;
+use engine_api::moment::stamp;
 use engine_api::{ApiVersion, EventMessage};
 use futures_util::stream;
 use tokio::sync::broadcast::Receiver;
@@ -20,7 +21,10 @@ use crate::records::now;
 pub(super) async fn events(engine: Arc<Engine>, request: Request) -> Reply {
     // A filter that is not known is passed over, here alone.
     let filters = Filters::parse(request.query.get("filters"))?;
-    let time = |key: &str| parse_time(request.query.get(key));
+    let time = |key: &str| match request.query.get(key) {
+        "" => Ok(None),
+        text => stamp(text).map(Some).map_err(ApiError::internal),
+    };
     let (since, until) = (time("since")?, time("until")?);
     let (kept, live) = engine.events.subscribe(since);
     let wanted = move |message: &EventMessage| {
@@ -63,19 +67,6 @@ fn line(message: &EventMessage, version: ApiVersion) -> Bytes {
     Bytes::from(engine_api::encode(message, version))
 }
 
-/// Seconds with a fraction, as clients send times; nanoseconds since the epoch.
-fn parse_time(text: &str) -> Result<Option<i64>, ApiError> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let bad =
-        || ApiError::internal(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"));
-    let seconds: i64 = seconds.parse().map_err(|_| bad())?;
-    let nanos = format!("{fraction:0<9}").get(..9).and_then(|digits| digits.parse::<i64>().ok());
-    Ok(Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanos.ok_or_else(bad)?)))
-}
-
 fn matches(filters: &Filters, message: &EventMessage) -> bool {
     let action = message.action.split(':').next().unwrap_or_default();
     let is_event = any(filters, "event", |wanted| wanted == action || wanted == message.action);
@@ -115,17 +106,9 @@ fn any(filters: &Filters, key: &str, fits: impl Fn(&str) -> bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{matches, parse_time};
+    use super::matches;
     use engine_api::EventMessage;
     use engine_api::filters::Filters;
-
-    #[test]
-    fn times_are_seconds_with_a_fraction() {
-        assert_eq!(parse_time("12.5").unwrap(), Some(12_500_000_000));
-        assert_eq!(parse_time("12.000000001").unwrap(), Some(12_000_000_001));
-        assert_eq!(parse_time("").unwrap(), None);
-        assert!(parse_time("yesterday").is_err());
-    }
 
     #[test]
     fn filters_of_one_key_add_and_of_several_narrow() {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use engine_api::{
@@ -62,8 +61,7 @@ fn machine(engine: &Engine, info: &mut SystemInfo) {
     info.ncpu = std::thread::available_parallelism()
         .map_or(1, |count| i64::try_from(count.get()).unwrap_or(1));
     info.mem_total = total_memory();
-    info.ipv4_forwarding =
-        fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|value| value.trim() == "1");
+    info.ipv4_forwarding = engine.limits.ipv4_forwarding;
     cgroups(engine, info);
 }
 
@@ -75,27 +73,18 @@ fn total_memory() -> i64 {
 }
 
 fn cgroups(engine: &Engine, info: &mut SystemInfo) {
-    let root = Path::new("/sys/fs/cgroup");
     let v2 = engine.facts.cgroup_v2;
-    let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-    let has = |controller: &str, file: &str| {
-        if v2 {
-            controllers.split_whitespace().any(|name| name == controller)
-        } else {
-            root.join(controller).join(file).exists()
-        }
-    };
+    let limits = &engine.limits;
     info.cgroup_version = if v2 { "2" } else { "1" }.into();
     info.cgroup_driver = if engine.settings.systemd_cgroup { "systemd" } else { "cgroupfs" }.into();
-    info.memory_limit = has("memory", "memory.limit_in_bytes");
-    info.swap_limit =
-        if v2 { has("memory", "") } else { has("memory", "memory.memsw.limit_in_bytes") };
-    info.oom_kill_disable = !v2 && has("memory", "memory.oom_control");
-    info.cpu_cfs_period = has("cpu", "cpu.cfs_period_us");
-    info.cpu_cfs_quota = has("cpu", "cpu.cfs_quota_us");
-    info.cpu_shares = has("cpu", "cpu.shares");
-    info.cpu_set = has("cpuset", "cpuset.cpus");
-    info.pids_limit = has("pids", "");
+    info.memory_limit = limits.memory;
+    info.swap_limit = limits.swap;
+    info.oom_kill_disable = limits.oom_kill_disable;
+    info.cpu_cfs_period = limits.cpu_cfs;
+    info.cpu_cfs_quota = limits.cpu_cfs;
+    info.cpu_shares = limits.cpu_shares;
+    info.cpu_set = limits.cpuset;
+    info.pids_limit = limits.pids;
 }
 
 fn configuration(engine: &Engine, info: &mut SystemInfo) {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::lifecycle::restart::Policy;
 
 type M = Machine<u32>;
 
@@ -177,6 +178,58 @@ fn a_forced_removal_during_a_start_cancels_it_and_both_are_answered() {
     assert!(m.is_gone());
 }
 
+#[test]
+fn at_the_daemons_end_everything_stops_and_the_policies_count_at_the_next_start() {
+    let policy = Policy::UnlessStopped;
+    // One that runs is stopped, and is not a user's stop.
+    let mut m = machine(policy, false);
+    run(&mut m, 7);
+    assert_eq!(events(&say(&mut m, Message::Shutdown(2))), [Event::Kill(15)]);
+    assert_eq!(replies(&exit(&mut m, 7, 143)), [(2, Ok(0))]);
+    assert_eq!((m.state.phase, m.state.stopped_by_user), (Phase::Exited, false));
+    let refused = Err(Refusal::Failed(503, CLOSING.into()));
+    assert_eq!(replies(&say(&mut m, Message::Start(3))), [(3, refused.clone())]);
+    assert_eq!(replies(&say(&mut m, Message::Restart(None, None, 4))), [(4, refused)]);
+    // One that a user stops meanwhile stays stopped.
+    let mut m = machine(policy, false);
+    run(&mut m, 7);
+    say(&mut m, Message::Stop(None, None, 2));
+    say(&mut m, Message::Shutdown(3));
+    assert_eq!(replies(&exit(&mut m, 7, 143)), [(2, Ok(0)), (3, Ok(0))]);
+    assert!(m.state.stopped_by_user);
+    // One that waits for its next start waits on.
+    let mut m = machine(policy, false);
+    run(&mut m, 7);
+    exit(&mut m, 7, 1);
+    let timer = m.timer;
+    assert_eq!(replies(&say(&mut m, Message::Shutdown(2))), [(2, Ok(0))]);
+    assert!(m.on(Input::RestartDue(timer), 1).is_empty());
+    assert_eq!((m.state.phase, m.state.stopped_by_user), (Phase::Restarting, false));
+}
+
+#[test]
+fn a_start_under_way_at_the_daemons_end_is_given_up() {
+    let mut m = machine(Policy::Always, false);
+    say(&mut m, Message::Start(1));
+    let out = say(&mut m, Message::Shutdown(2));
+    assert!(matches!(out[..], [Output::CancelStart]));
+    // Too late to give it up: it is killed instead.
+    let generation = m.state.generation;
+    m.on(Input::Created { generation, pid: 7, detached_sink: false }, 1);
+    let out = m.on(Input::Started { generation, at: 1 }, 1);
+    assert_eq!(events(&out), [Event::Start, Event::Kill(9)]);
+    assert_eq!(replies(&out), [(1, Ok(0))]);
+    assert_eq!(replies(&exit(&mut m, 7, 137)), [(2, Ok(137))]);
+    // One that waits for the last run's remains is given up at once.
+    let mut m = machine(Policy::Always, false);
+    run(&mut m, 7);
+    say(&mut m, Message::Stop(None, None, 2));
+    exit(&mut m, 7, 0);
+    say(&mut m, Message::Start(3));
+    let answers = replies(&say(&mut m, Message::Shutdown(4)));
+    assert_eq!(answers.len(), 2, "{answers:?}");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Message(u8),
@@ -189,12 +242,13 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        (0_u8..9).prop_map(Step::Message),
-        Just(Step::Progress),
-        Just(Step::Fail),
-        Just(Step::Exit),
-        Just(Step::Timers),
-        Just(Step::TornDown),
+        20 => (0_u8..9).prop_map(Step::Message),
+        1 => Just(Step::Message(9)),
+        20 => Just(Step::Progress),
+        20 => Just(Step::Fail),
+        20 => Just(Step::Exit),
+        20 => Just(Step::Timers),
+        20 => Just(Step::TornDown),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -209,7 +263,8 @@ fn message(kind: u8, token: u32) -> Message<u32> {
         5 => Message::Unpause(token),
         6 => Message::Remove(true, true, token),
         7 => Message::Remove(false, true, token),
-        _ => Message::Wait(Condition::NotRunning, token),
+        8 => Message::Wait(Condition::NotRunning, token),
+        _ => Message::Shutdown(token),
     }
 }
 
@@ -234,7 +289,7 @@ proptest! {
             assert!(!m.state.phase.has_task() || m.state.pid != 0);
         };
         for step in plan {
-            let generation = m.state.generation;
+            let (generation, closing) = (m.state.generation, m.closing);
             let out = match step {
                 Step::Message(kind) => {
                     asked += 1;
@@ -267,6 +322,7 @@ proptest! {
                 }
                 _ => Vec::new(),
             };
+            assert!(!closing || !out.iter().any(|o| matches!(o, Output::Start(_))), "a late start");
             check(&m, out, &mut freezing, &mut starts_in_flight);
         }
     }
