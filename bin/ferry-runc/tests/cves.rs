@@ -126,7 +126,9 @@ fn cve_2016_9962_a_container_cannot_look_into_a_process_that_joins_it() {
         let kept = bundle.path("state").join(&bundle.id).join("config.json");
         let mut spec: Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
         spec["linux"]["seccomp"] = stopping_at_execve(&bundle.path("agent"));
-        std::fs::write(kept, spec.to_string()).unwrap();
+        std::fs::write(&kept, spec.to_string()).unwrap();
+        // And not the one that was compiled for the container.
+        std::fs::remove_file(kept.with_file_name("filter")).ok();
         let mut exec = spawn(&bundle, &["exec", &bundle.id, "id"]);
         look(&bundle, &agent, &mut exec);
     }

@@ -209,7 +209,7 @@ fn set_up<'a>(request: &Create, console: Terminal, warn: Warn<'a, 'a>) -> Result
     record.start_time = record::process_stat(pid).map_or(0, |(_, start)| start);
     home.save(&record)?;
     // Beside the child's mounting: nothing before `exec` reads it.
-    home.keep_config(&launch.text)?;
+    home.keep_config(&launch.text, launch.filter.as_ref())?;
     adjust_oom(&launch, pid, rootless)?;
     place.divide(launch.linux.intel_rdt.as_ref(), pid)?;
     attend(&ours, &launch, &record, &mut place)?;

@@ -19,12 +19,12 @@ use crate::launch;
 use crate::lifecycle;
 use crate::proc_root::ProcRoot;
 use crate::process::{self, Last};
-use crate::record::{self, Home, Record};
-use crate::seccomp::{self, Filter};
+use crate::record::{self, Home, Kept, Record};
+use crate::seccomp::Filter;
 use crate::sync::{self, Channel, Message};
 use crate::tree::Root;
 use cgroup::Cgroup;
-use oci::runtime::{Capabilities, ContainerProcessState, Process, Spec, Status};
+use oci::runtime::{Capabilities, ContainerProcessState, Process, Status};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -105,8 +105,8 @@ pub fn exec(request: &Exec, warn: &mut dyn FnMut(&str)) -> Result<i32> {
         }
         _ => {}
     }
-    let spec = home.config()?;
-    let process = resolve(request, &spec);
+    let kept = home.kept()?;
+    let process = resolve(request, &kept.process);
     launch::check_process(&process)?;
     let own_terminal = process.terminal && request.console_socket.is_none();
     if own_terminal && request.detach {
@@ -128,7 +128,7 @@ pub fn exec(request: &Exec, warn: &mut dyn FnMut(&str)) -> Result<i32> {
         None => (None, None),
     };
     let signals = if request.detach { None } else { Some(foreground::signals()?) };
-    let (pid, pidfd) = launch(request, &record, &spec, &process, theirs, warn)?;
+    let (pid, pidfd) = launch(request, &record, kept, &process, theirs, warn)?;
     let named = request.pid_file.as_ref().map_or(Ok(()), |path| write_pid(path, pid));
     if let Err(error) = named {
         let _ = sys::clone::kill(pid, 9);
@@ -145,8 +145,8 @@ pub fn exec(request: &Exec, warn: &mut dyn FnMut(&str)) -> Result<i32> {
 }
 
 /// The process to run: the given one, or the container's with what the flags change.
-fn resolve(request: &Exec, spec: &Spec) -> Process {
-    let base = spec.process.clone().unwrap_or_default();
+fn resolve(request: &Exec, own: &Process) -> Process {
+    let base = own.clone();
     if let Some(process) = &request.process {
         return completed(process.clone(), base);
     }
@@ -237,7 +237,7 @@ struct Child<'a> {
 fn launch(
     request: &Exec,
     record: &Record,
-    spec: &Spec,
+    mut kept: Kept,
     process: &Process,
     console: Option<OwnedFd>,
     warn: &mut dyn FnMut(&str),
@@ -246,7 +246,6 @@ fn launch(
     if !record::is_alive(record.pid, record.start_time) {
         return Err(Error::Refused("cannot exec in a stopped container".into()));
     }
-    let linux = spec.linux.clone().unwrap_or_default();
     let mut missing = Vec::new();
     let namespaces = differing(record.pid)?;
     let mapped = namespaces & flag::USER != 0;
@@ -266,7 +265,7 @@ fn launch(
     let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
     let child = Child {
         process,
-        filter: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,
+        filter: kept.filter.take(),
         rlimits: launch::rlimits(process)?,
         caps,
         group,
@@ -294,7 +293,7 @@ fn launch(
         let failed = |why| Error::Refused(format!("error adding pid {pid} to Intel RDT: {why}"));
         rdt.join(pid).map_err(failed).map_err(end)?;
     }
-    attend(&ours, &linux.seccomp.unwrap_or_default(), record, (pid, &inside)).map_err(end)?;
+    attend(&ours, &kept, record, (pid, &inside)).map_err(end)?;
     Ok((pid, pidfd))
 }
 
@@ -379,7 +378,7 @@ fn beside_init(pid: i32) -> Result<OwnedFd> {
 
 fn attend(
     channel: &Channel,
-    seccomp: &oci::runtime::Seccomp,
+    kept: &Kept,
     record: &Record,
     (pid, inside): (i32, &Path),
 ) -> Result<()> {
@@ -396,13 +395,13 @@ fn attend(
                 return Err(Error::Start(text));
             }
             Message::Listener(Some(fd)) => {
-                let socket = console::connect(Path::new(&seccomp.listener_path))?;
+                let socket = console::connect(Path::new(&kept.listener_path))?;
                 let document = ContainerProcessState {
                     oci_version: record.oci_version.clone(),
                     fds: vec!["seccompFd".into()],
                     pid,
                     state: lifecycle::state(record, Status::Running),
-                    metadata: seccomp.listener_metadata.clone(),
+                    metadata: kept.listener_metadata.clone(),
                 };
                 let text = serde_json::to_vec(&document).map_err(|e| Error::Spec(e.to_string()))?;
                 sys::tty::send_fd(socket.as_fd(), &text, fd.as_fd())

@@ -162,6 +162,14 @@ fn exists(path: &str) -> bool {
     rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
 }
 
+/// Checks a configuration for a bundle without doing anything of what it says.
+///
+/// # Errors
+/// When no container can be created from it.
+pub fn check(text: Vec<u8>, bundle: &Path) -> Result<()> {
+    Launch::parse(text, Path::new("config.json"), bundle.to_owned()).map(drop)
+}
+
 impl Launch {
     /// Reads and checks the configuration of a bundle.
     ///
@@ -176,7 +184,14 @@ impl Launch {
         if !file.exists() {
             return Err(Error::Spec("JSON specification file config.json not found".into()));
         }
-        let text = record::read_file(&file)?;
+        Self::parse(record::read_file(&file)?, &file, bundle)
+    }
+
+    /// Reads and checks a configuration that is in memory.
+    ///
+    /// # Errors
+    /// When it is wrong.
+    fn parse(text: Vec<u8>, file: &Path, bundle: PathBuf) -> Result<Self> {
         let mut spec: Spec = serde_json::from_slice(&text)
             .map_err(|e| Error::Spec(format!("{}: {e}", file.display())))?;
         let process = spec

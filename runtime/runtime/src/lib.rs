@@ -42,6 +42,7 @@ pub use error::{Error, Lower, Result};
 pub use exec::{Exec, exec};
 pub use features::features;
 pub use init::Flags;
+pub use launch::check;
 pub use lifecycle::{delete, kill, pause, resume, start};
 pub use protect::protect;
 pub use record::{Home, Record, check_id, format_time};

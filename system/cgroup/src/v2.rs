@@ -277,7 +277,65 @@ mod tests {
         assert!(swap_only(Some(50), None).is_err());
     }
 
+    fn read(folder: &Path, name: &str) -> Option<String> {
+        std::fs::read_to_string(folder.join(name)).ok()
+    }
+
     proptest! {
+        #[test]
+        fn swap_is_never_negative_and_with_memory_never_more_than_asked_for(
+            swap in proptest::option::of(-3i64..1 << 40), limit in proptest::option::of(-3i64..1 << 40),
+        ) {
+            match swap_only(swap, limit) {
+                Ok(Some(-1)) => prop_assert!(swap == Some(-1) || limit == Some(-1)),
+                Ok(Some(only)) => {
+                    prop_assert!(only >= 0);
+                    prop_assert_eq!(Some(only + limit.unwrap()), swap);
+                }
+                Ok(None) => prop_assert!(matches!(swap, None | Some(0))),
+                Err(_) => prop_assert!(swap.is_some_and(|s| s != 0)),
+            }
+        }
+
+        #[test]
+        fn limits_are_written_as_the_kernel_reads_them(
+            quota in proptest::option::of(-2i64..1_000_000), period in proptest::option::of(0u64..1_000_000),
+            shares in proptest::option::of(0u64..300_000), pids in proptest::option::of(-2i64..100_000),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            for name in ["cpu.max", "cpu.weight", "pids.max"] {
+                std::fs::write(folder.path().join(name), "").unwrap();
+            }
+            let cpu = Cpu { quota, period, shares, ..Cpu::default() };
+            let pids_limit = oci::runtime::Pids { limit: pids };
+            let resources =
+                Resources { cpu: Some(cpu), pids: Some(pids_limit), ..Resources::default() };
+            apply(folder.path(), &resources).unwrap();
+            let max = read(folder.path(), "cpu.max").unwrap();
+            if quota.is_none_or(|q| q == 0) && period.is_none_or(|p| p == 0) {
+                prop_assert_eq!(max, "");
+            } else {
+                let (left, right) = max.split_once(' ').unwrap();
+                let right: u64 = right.parse().unwrap();
+                prop_assert_eq!(right, period.filter(|p| *p != 0).unwrap_or(100_000));
+                let wanted = quota.filter(|q| *q > 0);
+                prop_assert_eq!(left.parse::<i64>().ok(), wanted);
+                prop_assert_eq!(left == "max", wanted.is_none());
+            }
+            let weight = read(folder.path(), "cpu.weight").unwrap();
+            if shares.is_some_and(|s| s != 0) {
+                prop_assert!((1..=10_000).contains(&weight.parse::<u64>().unwrap()));
+            } else {
+                prop_assert_eq!(weight, "");
+            }
+            let tasks = read(folder.path(), "pids.max").unwrap();
+            match pids.filter(|l| *l != 0) {
+                Some(limit) if limit > 0 => prop_assert_eq!(tasks, limit.to_string()),
+                Some(_) => prop_assert_eq!(tasks, "max"),
+                None => prop_assert_eq!(tasks, ""),
+            }
+        }
+
         #[test]
         fn weights_stay_in_range_and_grow_with_shares(a in 1u64..300_000, b in 1u64..300_000) {
             let (low, high) = (weight_of_shares(a.min(b)), weight_of_shares(a.max(b)));

@@ -5,6 +5,7 @@
 //! program stays cheap. Nothing here calls the kernel.
 
 mod invalid;
+mod kept;
 mod tables;
 
 pub use invalid::Invalid;
