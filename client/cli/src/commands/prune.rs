@@ -153,12 +153,13 @@ fn warning(conditions: &Filters, all: bool, volumes: bool) -> String {
         "all dangling images"
     });
     lines.push(if all { "all build cache" } else { "unused build cache" });
+    let listed = |line: &str| format!("  - {line}\n");
     let mut text = String::from("WARNING! This will remove:\n");
-    lines.iter().for_each(|line| text.push_str(&format!("  - {line}\n")));
+    text.extend(lines.into_iter().map(listed));
     if !conditions.is_empty() {
         text.push_str("\n  Items to be pruned will be filtered with:\n");
         for (key, values) in conditions.iter() {
-            values.iter().for_each(|value| text.push_str(&format!("  - {key}={value}\n")));
+            text.extend(values.iter().map(|value| listed(&format!("{key}={value}"))));
         }
     }
     text
