@@ -17,10 +17,12 @@ const BOMB: &str = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 1000 
 const PROFILE: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
     "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]}"#;
 
+type Cli<'a> = dyn Fn(&[&str]) -> Finished + 'a;
+
 /// An engine with docker's command line.
 struct Stack<'a> {
     name: &'static str,
-    cli: Box<dyn Fn(&[&str]) -> Finished + 'a>,
+    cli: Box<Cli<'a>>,
     /// Words of `run` before the image and the image itself.
     runtime: Vec<String>,
     image: Vec<String>,
