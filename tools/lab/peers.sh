@@ -2,7 +2,7 @@
 # Installs the real programs that the seam suites run against, side by side with
 # whatever the machine has, under $FERRY_PEERS_ROOT (default /opt/ferry-peers):
 #   dockerd, docker, containerd, ctr, containerd-shim-runc-v2, runc, docker-init,
-#   docker-proxy, podman, conmon, crun, skopeo, and crun-static.
+#   docker-proxy, podman, conmon, crun, skopeo, docker-registry, and crun-static.
 # They come from Debian unstable, with their own C library, so that nothing of
 # the system changes. $FERRY_PEERS_ROOT/bin is the folder that tests look into.
 #
@@ -48,6 +48,8 @@ fetch_binaries() {
   "${apt[@]}" --download-only install docker.io docker-cli docker-compose docker-buildx containerd runc crun podman conmon \
     netavark aardvark-dns passt skopeo >/dev/null
   mkdir -p "$root" "$bin"
+  # Unpacked, not installed: as a package it would start a service.
+  "${apt[@]}" --download-only install docker-registry >/dev/null || true
   for deb in "$top"/apt/archives/*.deb; do dpkg-deb -x "$deb" "$root"; done
   rm -f "$top"/apt/archives/*.deb
 }
@@ -112,6 +114,7 @@ apt-get install -q -y --no-install-recommends -oDpkg::Options::=--force-confold 
 fetch_binaries
 for p in dockerd docker docker-proxy containerd containerd-shim-runc-v2 ctr runc crun podman conmon \
   netavark aardvark-dns passt skopeo docker-compose docker-buildx; do link_program $p || die "the packages hold no $p"; done
+link_program docker-registry || echo "peers.sh: no docker-registry in $suite; its suites go without it" >&2
 link_program docker-init || ln -sfn "$root/usr/bin/tini-static" "$bin/docker-init"
 build_static_crun || echo "peers.sh: crun-static could not be built; benches go without it" >&2
 podman_configuration

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use oci::image::{ChainId, ImageConfig};
-use oci::reference::is_identifier;
 use oci::{Descriptor, Digest, Reference};
 
 use crate::{DANGLING, ImageError};
@@ -123,10 +122,9 @@ impl Index {
     /// beginning of an id.
     pub(crate) fn find(&self, text: &str) -> Result<Arc<ResolvedImage>, ImageError> {
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
-        if is_identifier(hex) {
-            let id = format!("sha256:{hex}").parse::<Digest>().ok();
-            let found = id.and_then(|id| self.by_id.get(&id));
-            return found.cloned().ok_or_else(|| ImageError::NotFound(format!("sha256:{hex}")));
+        if let Ok(id) = text.parse().or_else(|_| format!("sha256:{text}").parse::<Digest>()) {
+            let found = self.by_id.get(&id).cloned();
+            return found.ok_or_else(|| ImageError::NotFound(id.to_string()));
         }
         let reference = Reference::parse(text)?.tagged();
         if let Some(found) = self.by_reference(&reference) {
@@ -155,7 +153,8 @@ impl Index {
 /// Whether `text`, which found `id`, is (the beginning of) the id and no name.
 pub(crate) fn is_id_prefix(id: &Digest, text: &str) -> bool {
     let hex = id.hex();
-    text.strip_prefix("sha256:").is_some_and(|t| hex.starts_with(t)) || hex.starts_with(text)
+    let bare = text.strip_prefix(id.algorithm().as_str()).and_then(|t| t.strip_prefix(':'));
+    hex.starts_with(bare.unwrap_or(text))
 }
 
 #[cfg(test)]

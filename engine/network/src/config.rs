@@ -28,8 +28,16 @@ pub struct Config {
     pub ip_forward_no_drop: bool,
     /// The pools for networks without a subnet.
     pub pools: Vec<PoolBase>,
+    /// `--iptables`: whether firewall rules are kept. Without, nothing is masqueraded, published or
+    /// kept apart.
+    pub firewall: bool,
     /// The name of the firewall tables; two daemons in one network namespace need two.
     pub table: String,
+    /// Whether to own those tables where the kernel can (from 6.9 on); else they are watched and
+    /// loaded anew when somebody changed them.
+    pub own_tables: bool,
+    /// Where firewalld is asked to trust our bridges: the system bus; absent: it is not asked.
+    pub bus: Option<dbus::Address>,
     /// How many ready namespaces to keep.
     pub ready: usize,
 }
@@ -48,7 +56,10 @@ impl Config {
             ip_forward: true,
             ip_forward_no_drop: false,
             pools: ipam::docker_pools(),
+            firewall: true,
             table: "ferry".to_owned(),
+            own_tables: true,
+            bus: dbus::Address::system().ok(),
             ready: 4,
         }
     }

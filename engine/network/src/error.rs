@@ -155,6 +155,11 @@ pub enum Error {
         /// The old holder.
         container: String,
     },
+    /// Another running process owns our firewall tables.
+    #[error(
+        "firewall tables {0} belong to another running process: two daemons in one network namespace need tables of their own"
+    )]
+    TablesOwned(String),
     /// The kernel refused; the text names the object and what was attempted.
     #[error("{what}: {source}")]
     Kernel {
@@ -201,6 +206,7 @@ impl Error {
             | Self::PortInUse { .. }
             | Self::NoSandbox(_)
             | Self::StillHeld { .. }
+            | Self::TablesOwned(_)
             | Self::Kernel { .. }
             | Self::Netlink(_)
             | Self::Store(_) => Kind::System,

@@ -53,6 +53,9 @@ pub(crate) struct EndpointRecord {
     pub(crate) endpoint: Endpoint,
     /// Links in the host that go with it.
     pub(crate) host_links: Vec<String>,
+    /// Counts up from endpoint to endpoint: whose address was handed out last.
+    #[serde(default)]
+    pub(crate) serial: u64,
 }
 
 /// What a released container still holds.
@@ -62,11 +65,17 @@ pub(crate) struct Tombstone {
     pub(crate) endpoints: Vec<EndpointRecord>,
 }
 
-/// A fact about this machine that must outlive the process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A fact about this machine that must outlive the process: what we switched on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Forwarding {
-    /// The boot in which we switched forwarding on.
+    /// In which boot.
     pub(crate) boot: String,
+    /// IPv4 forwarding.
+    #[serde(default)]
+    pub(crate) v4: bool,
+    /// IPv6 forwarding.
+    #[serde(default)]
+    pub(crate) v6: bool,
 }
 
 /// The store, by record.

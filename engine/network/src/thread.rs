@@ -131,17 +131,14 @@ fn serve(mut networks: Networks, queue: &Receiver<Job>, wake: &OwnedFd) {
             }
         };
     }
-    networks.rest();
+    networks.end();
 }
 
 /// Waits for a job, a kernel event or the time; true when a job came.
 fn wait(networks: &Networks, wake: &OwnedFd, at_most: Option<Duration>) -> bool {
-    let [links, rules] = networks.wakers();
-    let mut fds = [
-        PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN),
-        PollFd::from_borrowed_fd(links, PollFlags::IN),
-        PollFd::from_borrowed_fd(rules, PollFlags::IN),
-    ];
+    let wake_fd = PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN);
+    let kernel = networks.wakers().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    let mut fds: Vec<PollFd<'_>> = [wake_fd].into_iter().chain(kernel).collect();
     let timeout = at_most.map(|d| Timespec {
         tv_sec: d.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: d.subsec_nanos().into(),

@@ -117,8 +117,8 @@ impl Reader {
         });
     }
 
-    pub(crate) fn set_warnings(&self, warnings: &[String]) {
-        self.write(|view| view.warnings = warnings.to_vec());
+    pub(crate) fn set_warnings(&self, warnings: Vec<String>) {
+        self.write(|view| view.warnings = warnings);
     }
 }
 

@@ -6,10 +6,11 @@ mod common;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{World, program, reach, skipped};
+use common::{SHORT, World, cut_off, inside, program, reach, reach_within, skipped};
+use network::NetworkSpec;
 use network::firewall::{Variant, schema};
 use sys::netlink::route::{self, LinkChange, LinkRef};
 use sys::netlink::{Batch, Protocol, Socket};
@@ -39,7 +40,7 @@ fn the_whole_table_is_what_nft_makes_of_its_text() {
     let mut transaction = Transaction::default();
     schema::load_user(&mut transaction, "ferry-user");
     transaction.add_table(Family::Ip, "ferry", 0);
-    let variant = Variant { gate: Some(fin0), strict: false };
+    let variant = Variant { gate: Some(fin0), strict: true, strict6: false };
     schema::load(&mut transaction, Family::Ip, "ferry", variant);
     transaction.commit(&mut socket).unwrap();
     let got = program("nft", &["list", "ruleset"]).unwrap();
@@ -71,7 +72,7 @@ fn a_refused_transaction_names_the_object_and_changes_nothing() {
     transaction.append_rule(Family::Ip, "half", "nowhere", &[]);
     let error = transaction.commit(&mut socket).unwrap_err().to_string();
     assert!(error.starts_with("add rule to half nowhere: No such file"), "{error}");
-    assert_eq!(sys::nft::table_flags(&mut socket, Family::Ip, "half").unwrap(), None);
+    assert_eq!(sys::nft::table(&mut socket, Family::Ip, "half").unwrap(), None);
     let mut route_socket = Socket::open(Protocol::Route).unwrap();
     let mut batch = Batch::default();
     route::set_link(&mut batch, LinkRef::Name("nix0"), &LinkChange::default());
@@ -104,46 +105,6 @@ fn a_flush_of_all_rules_cuts_nobody_off() {
 }
 
 #[test]
-fn a_forward_policy_of_drop_by_iptables_cuts_nobody_off_even_after_a_flush() {
-    if skipped() {
-        return;
-    }
-    let mut world = World::bare("drop");
-    let outside = world.outside();
-    if program("iptables-nft", &["-P", "FORWARD", "DROP"]).is_none() {
-        return;
-    }
-    world.open(&|_| false);
-    let (a, b) = (world.run("aa", "bridge"), world.run("bb", "bridge"));
-    assert!(reach(&a.netns, &outside, outside_address()).is_some());
-    assert_eq!(reach(&a.netns, &b.netns, b.ip()), Some(a.ip()));
-    // To iptables they are rules like others.
-    let listed = program("iptables-nft", &["-S", "FORWARD"]).unwrap();
-    assert!(listed.contains("-A FORWARD -i ferry+ -j ACCEPT"), "{listed}");
-    program("iptables-nft", &["-F", "FORWARD"]);
-    world.net().maintain().unwrap();
-    assert!(reach(&a.netns, &outside, outside_address()).is_some());
-    let listed = program("iptables-nft", &["-S", "FORWARD"]).unwrap();
-    assert_eq!(listed.matches("ferry+").count(), 2, "{listed}");
-}
-
-#[test]
-fn a_foreign_table_that_drops_is_named_with_the_line_to_add() {
-    if skipped() {
-        return;
-    }
-    let mut world = World::new("foreign");
-    let table =
-        "table inet mine { chain fw { type filter hook forward priority 0; policy drop; }; }";
-    if program("nft", &[table]).is_none() {
-        return;
-    }
-    world.net().maintain().unwrap();
-    let warnings = world.net().reader().warnings();
-    assert!(warnings.iter().any(|w| w.contains("insert rule inet mine fw")), "{warnings:?}");
-}
-
-#[test]
 fn forwarding_that_we_switched_on_stays_closed_between_foreign_links() {
     if skipped() {
         return;
@@ -153,102 +114,331 @@ fn forwarding_that_we_switched_on_stays_closed_between_foreign_links() {
     let second = world.outside_named("up1", "198.51.100");
     world.open(&|_| false);
     assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "1");
-    assert_eq!(reach(&outside, &second, "198.51.100.2".parse().unwrap()), None);
+    assert!(cut_off(&outside, &second, "198.51.100.2".parse().unwrap()));
     let a = world.run("aa", "bridge");
     assert!(reach(&a.netns, &second, "198.51.100.2".parse().unwrap()).is_some());
     // Remembered over a restart.
     world.kill();
     world.open(&|_| true);
-    assert_eq!(reach(&outside, &second, "198.51.100.2".parse().unwrap()), None);
+    assert!(cut_off(&outside, &second, "198.51.100.2".parse().unwrap()));
 }
 
 #[test]
-fn containers_reach_each_other_and_the_outside_beside_a_running_docker() {
+fn tables_that_nobody_owns_are_watched_and_loaded_anew_whoever_changes_them() {
     if skipped() {
         return;
     }
-    let peers = std::env::var("FERRY_PEERS").unwrap_or_else(|_| "/opt/ferry-peers/bin".into());
-    let Some(dockerd) = find_dockerd(&peers) else {
-        println!("SKIPPED: no dockerd below {peers} or on PATH");
-        return;
-    };
-    let mut world = World::bare("docker");
+    let mut world = World::bare("unowned");
     let outside = world.outside();
-    let mut docker = start(&dockerd, &world.folder);
-    if docker.is_none() {
-        println!("SKIPPED: dockerd did not start");
+    let config = network::Config { own_tables: false, ..world.config() };
+    world.open_with(config.clone(), &|_| false);
+    assert!(!world.net().tables_are_owned());
+    let a = world.run("aa", "bridge");
+    let listed = || program("nft", &["list", "table", "ip", "ferry"]).unwrap();
+    let whole = listed();
+    for change in [
+        "flush ruleset",
+        "delete table ip ferry",
+        "flush chain ip ferry post",
+        "delete element ip ferry masq { 172.17.0.0/16 }",
+        "insert rule ip ferry forward drop",
+        "add table ip6 ferry { chain extra { }; }",
+    ] {
+        if program("nft", &[change]).is_none() {
+            return;
+        }
+        world.maintain_until(change, |_| listed() == whole);
+        assert_eq!(reach(&a.netns, &outside, outside_address()), "192.0.2.1".parse().ok());
+    }
+    // Also when our own next change comes before anybody has heard.
+    program("nft", &["flush", "ruleset"]);
+    world.net().create(&named("more")).unwrap();
+    program("nft", &["flush", "ruleset"]);
+    world.net().remove("more").unwrap();
+    assert_eq!(reach(&a.netns, &outside, outside_address()), "192.0.2.1".parse().ok());
+    // A kernel that can have owners comes with the next start.
+    world.kill();
+    world.open(&|_| true);
+    assert!(world.net().tables_are_owned() || kernel_before_6_9());
+    assert_eq!(reach(&a.netns, &outside, outside_address()), "192.0.2.1".parse().ok());
+    world.kill();
+    world.open_with(config, &|_| true);
+    assert!(!world.net().tables_are_owned());
+    assert_eq!(reach(&a.netns, &outside, outside_address()), "192.0.2.1".parse().ok());
+}
+
+fn kernel_before_6_9() -> bool {
+    let text = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = text.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    (numbers.next(), numbers.next()) < (Some(6), Some(9))
+}
+
+fn named(name: &str) -> NetworkSpec {
+    NetworkSpec { name: name.into(), ..NetworkSpec::default() }
+}
+
+#[test]
+fn the_administrators_table_is_there_again_after_a_flush_and_what_is_in_it_holds() {
+    if skipped() {
         return;
     }
-    world.open(&|_| false);
-    let reader = world.net().reader();
-    let subnet = reader.find("bridge").unwrap().pools[0].subnet;
-    assert!(!subnet.contains("172.17.0.1".parse().unwrap()), "{subnet} is Docker's");
-    let (a, b) = (world.run("aa", "bridge"), world.run("bb", "bridge"));
-    let works = |world: &mut World| {
-        world.net().maintain().unwrap();
-        reach(&a.netns, &outside, outside_address()).is_some()
-            && reach(&a.netns, &b.netns, b.ip()) == Some(a.ip())
+    let mut world = World::new("admin");
+    let outside = world.outside();
+    let a = world.run("aa", "bridge");
+    // Whoever looks sees what there is.
+    let sets = program("nft", &["list", "table", "ip", "ferry"]).unwrap_or_default();
+    assert!(sets.contains("{ \"ferry0\" }") && sets.contains("\"ferry0\" . \"ferry0\""), "{sets}");
+    let drop = "add rule inet ferry-user forward ip daddr 192.0.2.2 drop";
+    if program("nft", &[drop]).is_none() {
+        return;
+    }
+    assert!(cut_off(&a.netns, &outside, outside_address()));
+    program("nft", &["flush", "ruleset"]);
+    let there = || program("nft", &["list", "tables"]).unwrap().contains("inet ferry-user");
+    world.maintain_until("the administrator's table", |_| there());
+    assert!(reach(&a.netns, &outside, outside_address()).is_some());
+    // From outside to a container only by the mark that is said in the manual.
+    assert!(cut_off(&outside, &a.netns, a.ip()));
+    let pass =
+        "add rule inet ferry-user forward oifname ferry0 meta mark set meta mark | 0x02000000";
+    program("nft", &[pass]);
+    assert!(reach(&outside, &a.netns, a.ip()).is_some());
+    // One of another shape is left as it is, and keeps nobody from starting.
+    program("nft", &["delete", "table", "inet", "ferry-user"]);
+    let other = "table inet ferry-user { chain forward { type filter hook forward priority 7; }; }";
+    program("nft", &[other]);
+    world.kill();
+    world.open(&|_| true);
+    let listed = program("nft", &["list", "table", "inet", "ferry-user"]).unwrap();
+    assert!(listed.contains("priority 7") || listed.contains("filter + 7"), "{listed}");
+}
+
+#[test]
+fn a_second_daemon_with_the_same_tables_is_told_so_and_the_first_keeps_them() {
+    if skipped() {
+        return;
+    }
+    let mut world = World::new("second");
+    if !world.net().tables_are_owned() {
+        println!("SKIPPED: network: this kernel's tables have no owners");
+        return;
+    }
+    let other = World::folder_only("second-other");
+    let mut networks = network::Networks::open(other.config(), other.store()).unwrap();
+    let error = networks.restore(&|_| false).unwrap_err().to_string();
+    assert!(error.contains("firewall tables ferry belong to another running process"), "{error}");
+    assert!(program("nft", &["list", "tables"]).unwrap().contains("table ip ferry\n"));
+    drop(networks);
+    // Under another name both work side by side.
+    let config = network::Config {
+        table: "ferry-b".into(),
+        bridge: Some("ferryb".into()),
+        ..other.config()
     };
-    assert!(works(&mut world));
-    stop(docker.take());
-    assert!(works(&mut world));
-    docker = start(&dockerd, &world.folder);
-    assert!(docker.is_some() && works(&mut world));
-    stop(docker);
-}
-
-fn find_dockerd(peers: &str) -> Option<PathBuf> {
-    let mut all = vec![PathBuf::from(peers).join("dockerd")];
-    all.push(PathBuf::from(peers).join("../docker28/bin/dockerd"));
-    if let Some(path) = std::env::var_os("PATH") {
-        all.extend(std::env::split_paths(&path).map(|p| p.join("dockerd")));
+    let mut networks = network::Networks::open(config, other.store()).unwrap();
+    networks.restore(&|_| false).unwrap();
+    let (outside, a) = (world.outside(), world.run("aa", "bridge"));
+    let spec = network::EndpointSpec { container_name: "bb".into(), ..Default::default() };
+    let sandbox = networks.sandbox("bb", network::SandboxKind::Own).unwrap();
+    let b = networks.connect("bb", "bridge", &spec).unwrap();
+    let there = sys::netns::open(&sandbox.key.unwrap()).unwrap();
+    world.maintain_until("both reach the outside", |_| {
+        networks.maintain().unwrap();
+        let second = Duration::from_secs(1);
+        [&a.netns, &there]
+            .iter()
+            .all(|from| reach_within(from, &outside, outside_address(), second).is_some())
+    });
+    assert!(cut_off(&a.netns, &there, b.ipv4.unwrap().0.into()));
+    // What one does about a change of others is no reason for the other to do anything.
+    program("nft", &["add", "table", "ip", "somebody"]);
+    for _ in 0..3 {
+        networks.maintain().unwrap();
+        world.net().maintain().unwrap();
     }
-    all.into_iter().find(|p| p.exists())
+    let mut events =
+        Socket::open_in_groups(Protocol::Netfilter, &[sys::nft::GROUP_NFTABLES]).unwrap();
+    program("nft", &["delete", "table", "ip", "somebody"]);
+    for _ in 0..3 {
+        networks.maintain().unwrap();
+        world.net().maintain().unwrap();
+    }
+    let mut tables = std::collections::BTreeSet::new();
+    let all = |header, body: &[u8]| {
+        tables.extend(sys::nft::event_table(header, body).map(str::to_owned));
+    };
+    events.drain(all).unwrap();
+    assert_eq!(tables.into_iter().collect::<Vec<_>>(), ["somebody"]);
+    networks.release("bb").unwrap();
+    assert!(networks.wait_settled(Duration::from_secs(60)).unwrap());
+    networks.end();
+    assert!(!program("nft", &["list", "tables"]).unwrap().contains("ferry-b\n"));
+    assert!(reach(&a.netns, &outside, outside_address()).is_some());
 }
 
-fn start(dockerd: &PathBuf, folder: &std::path::Path) -> Option<Child> {
-    let dir = dockerd.parent()?;
-    let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap_or_default());
-    let at = |name: &str| folder.join(name).display().to_string();
-    let socket = folder.join("d.sock");
-    let _ = fs::remove_file(&socket);
-    let mut child = Command::new(dockerd)
-        .args([
-            "--config-file",
-            "/dev/null",
-            "--data-root",
-            &at("d-data"),
-            "--exec-root",
-            &at("d-exec"),
-        ])
-        .args(["--pidfile", &at("d.pid"), "--host", &format!("unix://{}", socket.display())])
-        .args(["--userland-proxy=false", "--storage-driver", "vfs"])
-        .env("PATH", path)
-        .stdin(Stdio::null())
-        .stdout(fs::File::create(folder.join("d.log")).ok()?)
-        .stderr(fs::File::create(folder.join("d.err")).ok()?)
-        .spawn()
-        .ok()?;
-    let deadline = Instant::now() + Duration::from_secs(40);
-    while Instant::now() < deadline && child.try_wait().ok()?.is_none() {
-        // The socket is there before the daemon has networks; its log tells when it serves.
-        let log = fs::read_to_string(folder.join("d.err")).unwrap_or_default();
-        if log.contains("API listen on") {
-            return Some(child);
+#[test]
+fn without_firewall_rules_nothing_is_kept_in_the_kernel_and_containers_reach_each_other() {
+    if skipped() {
+        return;
+    }
+    let mut world = World::bare("off");
+    let outside = world.outside();
+    program("iptables-nft", &["-P", "FORWARD", "DROP"]);
+    let config = network::Config { firewall: false, ..world.config() };
+    world.open_with(config, &|_| false);
+    let (a, b) = (world.run("aa", "bridge"), world.run("bb", "bridge"));
+    world.net().maintain().unwrap();
+    assert!(!program("nft", &["list", "ruleset"]).unwrap().contains("ferry"));
+    program("iptables-nft", &["-P", "FORWARD", "ACCEPT"]);
+    assert_eq!(reach(&a.netns, &b.netns, b.ip()), Some(a.ip()));
+    // Nothing is masqueraded, and the outside knows no way back.
+    assert_eq!(reach_within(&a.netns, &outside, outside_address(), SHORT), Some(a.ip()));
+    world.net().end();
+}
+
+#[test]
+fn ipv6_forwarding_is_switched_on_with_the_first_network_that_has_it_and_stays_closed() {
+    if skipped() {
+        return;
+    }
+    let mut world = World::bare("strict6");
+    let outside = world.outside();
+    let second = world.outside_named("up1", "198.51.100");
+    for (at, address) in [(None, "2001:db8:1::1/64"), (Some(&second), "2001:db8:1::2/64")] {
+        let link = if at.is_some() { "eth0" } else { "up1" };
+        let add = move || {
+            program("ip", &["addr", "add", address, "dev", link, "nodad"]);
+            if link == "eth0" {
+                program("ip", &["route", "add", "default", "via", "2001:db8:1::1"]);
+            }
+        };
+        inside(at.unwrap_or(&world.host()), add).join().unwrap();
+    }
+    let read = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{name}")).unwrap();
+        text.trim().to_owned()
+    };
+    world.open(&|_| false);
+    assert_eq!((read("all/forwarding"), read("up0/accept_ra")), ("0".into(), "1".into()));
+    world.net().create(&NetworkSpec { enable_ipv6: Some(true), ..named("six") }).unwrap();
+    assert_eq!(read("all/forwarding"), "1");
+    // A forwarding host would forget what routers advertise.
+    assert_eq!((read("up0/accept_ra"), read("ferry0/accept_ra")), ("2".into(), "0".into()));
+    let far = "2001:db8:1::2".parse().unwrap();
+    assert!(cut_off(&outside, &second, far));
+    let a = world.run("aa", "six");
+    assert_eq!(reach(&a.netns, &second, far), "2001:db8:1::1".parse().ok());
+    assert!(cut_off(&outside, &a.netns, a.ip6()));
+    world.kill();
+    world.open(&|_| true);
+    assert!(cut_off(&outside, &second, far));
+    world.kill();
+    let config = network::Config { ip_forward_no_drop: true, ..world.config() };
+    world.open_with(config, &|_| true);
+    assert!(reach(&outside, &second, far).is_some());
+    assert!(reach(&outside, &second, "198.51.100.2".parse().unwrap()).is_some());
+}
+
+#[test]
+fn forwarding_is_left_off_where_we_are_told_to() {
+    if skipped() {
+        return;
+    }
+    let mut world = World::bare("left");
+    let config = network::Config { ip_forward: false, ..world.config() };
+    world.open_with(config, &|_| false);
+    world.net().create(&NetworkSpec { enable_ipv6: Some(true), ..named("six") }).unwrap();
+    for path in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        assert_eq!(fs::read_to_string(format!("/proc/sys/net/{path}")).unwrap().trim(), "0");
+    }
+}
+
+#[test]
+fn cve_2020_8558_services_on_the_hosts_loopback_are_not_reached_from_elsewhere() {
+    if skipped() {
+        return;
+    }
+    // With and without rules, so that it is known what keeps the packets out.
+    for on in [false, true] {
+        let mut world = World::bare(&format!("loopback-{on}"));
+        let outside = world.outside();
+        let host = world.host();
+        world.open_with(network::Config { firewall: on, ..world.config() }, &|_| false);
+        let a = world.run("aa", "bridge");
+        let gateway = a.endpoint.gateway4.unwrap().to_string();
+        fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap();
+        for (from, via) in [(&outside, "192.0.2.1".to_owned()), (&a.netns, gateway)] {
+            inside(from, move || {
+                fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap();
+                program("ip", &["addr", "flush", "dev", "lo"]);
+                program("ip", &["route", "flush", "table", "local", "dev", "lo"]);
+                program("ip", &["route", "add", "127.0.0.2/32", "via", &via]);
+            })
+            .join()
+            .unwrap();
+            let local = "127.0.0.2".parse().unwrap();
+            if on {
+                assert!(cut_off(from, &host, local));
+            } else {
+                assert!(reach(from, &host, local).is_some());
+            }
         }
-        std::thread::sleep(Duration::from_millis(100));
     }
-    let log = fs::read_to_string(folder.join("d.err")).unwrap_or_default();
-    println!("dockerd: {}", log.lines().last().unwrap_or_default());
-    stop(Some(child));
-    None
 }
 
-fn stop(child: Option<Child>) {
-    if let Some(mut child) = child {
-        if let Some(pid) = rustix::process::Pid::from_raw(child.id() as i32) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let _ = child.wait();
+#[test]
+fn cve_2020_13401_containers_can_not_pose_as_the_hosts_ipv6_router() {
+    if skipped() {
+        return;
     }
+    let mut world = World::new("advertise");
+    world.net().create(&NetworkSpec { enable_ipv6: Some(true), ..named("six") }).unwrap();
+    let six = world.net().reader().find("six").unwrap().link.clone().unwrap().name;
+    for (bridge, off) in [("ferry0", "1"), (six.as_str(), "0")] {
+        let read = |key: &str| {
+            let text = fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{bridge}/{key}"));
+            text.unwrap().trim().to_owned()
+        };
+        assert_eq!(read("accept_ra"), "0", "{bridge}");
+        assert_eq!(read("disable_ipv6"), off, "{bridge}");
+    }
+}
+
+#[test]
+fn the_kernel_thread_repairs_foreign_firewalls_by_itself() {
+    if skipped() {
+        return;
+    }
+    let world = World::bare("repair");
+    if program("iptables-nft", &["-P", "FORWARD", "DROP"]).is_none() {
+        return;
+    }
+    let (config, store, host) = (world.config(), world.store(), world.host());
+    let (handle, thread) = inside(&host, move || {
+        network::thread::spawn(move || {
+            let mut networks = network::Networks::open(config, store)?;
+            networks.restore(&|_| false)?;
+            Ok(networks)
+        })
+        .unwrap()
+    })
+    .join()
+    .unwrap();
+    let there = |kind: &str| {
+        let text = program(&format!("iptables-{kind}"), &["-S", "FORWARD"]).unwrap();
+        text.matches("ferry+").count() == 2
+    };
+    for kind in ["nft", "legacy"] {
+        program(&format!("iptables-{kind}"), &["-P", "FORWARD", "DROP"]);
+        program(&format!("iptables-{kind}"), &["-F", "FORWARD"]);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !there(kind) {
+            assert!(Instant::now() < deadline, "{kind}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    handle.call(network::Networks::end).unwrap();
+    assert!(!there("nft") && !there("legacy"));
+    drop(handle);
+    thread.join().unwrap();
 }

@@ -18,6 +18,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+
     /// The name before the colon, which is also the folder's name in a content store.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -32,6 +35,14 @@ impl Algorithm {
             Self::Sha256 => 32,
             Self::Sha512 => 64,
         }
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = InvalidDigest;
+
+    fn from_str(s: &str) -> Result<Self, InvalidDigest> {
+        Self::ALL.into_iter().find(|a| a.as_str() == s).ok_or(InvalidDigest::Algorithm)
     }
 }
 
@@ -52,9 +63,19 @@ pub struct Digest {
 impl Digest {
     /// The SHA-256 of `data`.
     pub fn sha256(data: &[u8]) -> Self {
-        let mut hasher = Hasher::new(Algorithm::Sha256);
+        Self::of(Algorithm::Sha256, data)
+    }
+
+    /// The digest of `data` by `algorithm`.
+    pub fn of(algorithm: Algorithm, data: &[u8]) -> Self {
+        let mut hasher = Hasher::new(algorithm);
         hasher.update(data);
         hasher.finish()
+    }
+
+    /// Whether these are the digest's bytes, by its own algorithm.
+    pub fn matches(&self, data: &[u8]) -> bool {
+        *self == Self::of(self.algorithm, data)
     }
 
     /// A digest from raw bytes; `None` when their number does not fit the algorithm.
@@ -130,11 +151,7 @@ impl FromStr for Digest {
         if hex.is_empty() || !is_algorithm(name) || !hex.bytes().all(is_encoded) {
             return Err(InvalidDigest::Format);
         }
-        let algorithm = match name {
-            "sha256" => Algorithm::Sha256,
-            "sha512" => Algorithm::Sha512,
-            _ => return Err(InvalidDigest::Algorithm),
-        };
+        let algorithm: Algorithm = name.parse()?;
         if hex.len() != algorithm.size() * 2 {
             return Err(InvalidDigest::Length);
         }
@@ -207,6 +224,14 @@ impl Hasher {
         })
     }
 
+    /// The algorithm.
+    pub const fn algorithm(&self) -> Algorithm {
+        match self.0 {
+            State::Sha256(_) => Algorithm::Sha256,
+            State::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
     /// Takes the next bytes in.
     pub fn update(&mut self, data: &[u8]) {
         match &mut self.0 {
@@ -251,8 +276,9 @@ mod tests {
             "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
         assert_eq!(Digest::sha256(b"").short(), "e3b0c44298fc");
-        let sha512 = Hasher::new(Algorithm::Sha512).finish().to_string();
-        assert!(sha512.starts_with("sha512:cf83e1357eefb8bd"), "{sha512}");
+        let sha512 = Digest::of(Algorithm::Sha512, b"");
+        assert!(sha512.to_string().starts_with("sha512:cf83e1357eefb8bd"), "{sha512}");
+        assert!(sha512.matches(b"") && !sha512.matches(b"x"));
     }
 
     #[test]
@@ -268,8 +294,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_digest_survives_text_and_json(data: Vec<u8>) {
-            let digest = Digest::sha256(&data);
+        fn a_digest_survives_text_and_json(data: Vec<u8>, long: bool) {
+            let algorithm = if long { Algorithm::Sha512 } else { Algorithm::Sha256 };
+            let digest = Digest::of(algorithm, &data);
             prop_assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest));
             let json = serde_json::to_string(&digest).unwrap();
             prop_assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest);
@@ -277,10 +304,13 @@ mod tests {
 
         #[test]
         fn pieces_hash_like_the_whole(a: Vec<u8>, b: Vec<u8>) {
-            let mut hasher = Hasher::new(Algorithm::Sha256);
-            hasher.update(&a);
-            hasher.update(&b);
-            prop_assert_eq!(hasher.finish(), Digest::sha256(&[a, b].concat()));
+            for algorithm in Algorithm::ALL {
+                let mut hasher = Hasher::new(algorithm);
+                hasher.update(&a);
+                hasher.update(&b);
+                let whole = [a.as_slice(), b.as_slice()].concat();
+                prop_assert_eq!(hasher.finish(), Digest::of(algorithm, &whole));
+            }
         }
 
         #[test]

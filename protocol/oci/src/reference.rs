@@ -14,7 +14,7 @@ const DEFAULT_DOMAIN: &str = "docker.io";
 const LEGACY_DOMAIN: &str = "index.docker.io";
 const OFFICIAL: &str = "library/";
 /// Longest path of a repository, in bytes.
-const MAX_PATH: usize = 255;
+pub const MAX_PATH: usize = 255;
 
 /// A parsed and normalised reference: registry, repository, and what in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -191,7 +191,7 @@ impl<'de> Deserialize<'de> for Reference {
 }
 
 /// Whether `s` is a full image id: 64 hexadecimal digits in lower case.
-pub fn is_identifier(s: &str) -> bool {
+fn is_identifier(s: &str) -> bool {
     s.len() == 64 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
@@ -240,7 +240,8 @@ fn is_label(s: &str) -> bool {
         && !s.ends_with('-')
 }
 
-fn is_path(s: &str) -> bool {
+/// Whether `s` is a repository's name on its registry, its length apart.
+pub fn is_path(s: &str) -> bool {
     s.split('/').all(is_component)
 }
 
@@ -257,7 +258,8 @@ fn is_component(s: &str) -> bool {
     })
 }
 
-fn is_tag(s: &str) -> bool {
+/// Whether `s` is a tag.
+pub fn is_tag(s: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     let bytes = s.as_bytes();
     bytes.len() <= 128

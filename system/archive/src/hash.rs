@@ -1,29 +1,25 @@
-//! sha256 in the same pass as the copy: readers and writers that hash what goes through them.
+//! Digests in the same pass as the copy: readers and writers that hash what goes through them.
 
-use sha2::{Digest as _, Sha256};
+use oci::{Algorithm, Digest, Hasher};
 use std::io::{self, Read, Write};
 
 /// Hashes and counts everything read through it.
 pub struct HashReader<R> {
     inner: R,
-    hash: Option<Sha256>,
+    hash: Option<Hasher>,
     count: u64,
 }
 
 impl<R: Read> HashReader<R> {
-    /// A reader that hashes.
-    pub fn new(inner: R) -> Self {
-        Self { inner, hash: Some(Sha256::new()), count: 0 }
+    /// A reader that hashes; without an algorithm it only counts, for streams whose digest is
+    /// known already.
+    pub fn new(inner: R, algorithm: Option<Algorithm>) -> Self {
+        Self { inner, hash: algorithm.map(Hasher::new), count: 0 }
     }
 
-    /// A reader that only counts, for streams whose digest is known already.
-    pub fn counting(inner: R) -> Self {
-        Self { inner, hash: None, count: 0 }
-    }
-
-    /// The sha256 (absent when only counting) and the number of bytes read.
-    pub fn finish(self) -> (Option<[u8; 32]>, u64) {
-        (self.hash.map(|hash| hash.finalize().into()), self.count)
+    /// The digest (absent when only counting) and the number of bytes read.
+    pub fn finish(self) -> (Option<Digest>, u64) {
+        (self.hash.map(Hasher::finish), self.count)
     }
 }
 
@@ -41,19 +37,19 @@ impl<R: Read> Read for HashReader<R> {
 /// Hashes and counts everything written through it.
 pub struct HashWriter<W> {
     inner: W,
-    hash: Sha256,
+    hash: Hasher,
     count: u64,
 }
 
 impl<W: Write> HashWriter<W> {
     /// A writer that hashes.
-    pub fn new(inner: W) -> Self {
-        Self { inner, hash: Sha256::new(), count: 0 }
+    pub fn new(inner: W, algorithm: Algorithm) -> Self {
+        Self { inner, hash: Hasher::new(algorithm), count: 0 }
     }
 
-    /// The inner writer, the sha256 and the number of bytes written.
-    pub fn finish(self) -> (W, [u8; 32], u64) {
-        (self.inner, self.hash.finalize().into(), self.count)
+    /// The inner writer, the digest and the number of bytes written.
+    pub fn finish(self) -> (W, Digest, u64) {
+        (self.inner, self.hash.finish(), self.count)
     }
 }
 

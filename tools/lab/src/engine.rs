@@ -203,19 +203,16 @@ impl Drop for Engine {
             fs::remove_dir(hierarchy.path().join(self.cgroup_parent())).ok();
         }
         fs::remove_dir(Path::new("/sys/fs/cgroup").join(self.cgroup_parent())).ok();
-        if self.netns.is_none() {
+        if self.netns.is_none() && self.kind == Kind::Ferryd {
             clean_host_network();
         }
     }
 }
 
-/// What a ferryd leaves on the host's network for its next start: the bridge and its
-/// tables. IP forwarding stays as it is: others may need it by now.
+/// What a ferryd that ended in order leaves on the host's network for its next start: the
+/// bridge. IP forwarding stays as it is: others may need it by now.
 fn clean_host_network() {
     crate::run("ip", ["link", "del", "ferry0"]).ok();
-    for table in [["inet", "ferry-user"], ["ip", "ferry"], ["ip6", "ferry"]] {
-        crate::run("nft", ["delete", "table"].into_iter().chain(table)).ok();
-    }
 }
 
 /// The cgroup below which all containers of an engine in `scratch` are.

@@ -8,9 +8,11 @@
 
 mod containerd;
 mod engine;
+mod http;
 mod image;
 mod netns;
 mod process;
+mod registry;
 mod scratch;
 mod terminal;
 
@@ -19,9 +21,11 @@ use std::sync::OnceLock;
 
 pub use containerd::Containerd;
 pub use engine::{Engine, Kind, static_cli};
+pub use http::{Reply, Request, http};
 pub use image::{busybox_archive, busybox_rootfs};
 pub use netns::Netns;
 pub use process::{Finished, Program, run, wait_until};
+pub use registry::{Registry, RegistryKind, docker_registry};
 pub use scratch::Scratch;
 pub use terminal::Terminal;
 

@@ -4,6 +4,7 @@
 mod engine;
 mod floor;
 mod measure;
+mod registry;
 mod runtime;
 mod scale;
 
@@ -11,7 +12,7 @@ use anyhow::{Result, bail};
 
 /// Runs one bench by name, or all.
 pub fn main(args: &[String]) -> Result<()> {
-    let all = ["runtime", "engine", "scale"];
+    let all = ["runtime", "engine", "scale", "registry"];
     let names: Vec<&str> =
         if args.is_empty() { all.to_vec() } else { args.iter().map(String::as_str).collect() };
     for name in names {
@@ -19,6 +20,7 @@ pub fn main(args: &[String]) -> Result<()> {
             "runtime" => runtime::run()?,
             "engine" => engine::run()?,
             "scale" => scale::run()?,
+            "registry" => registry::run()?,
             other => bail!("no bench `{other}`: there are {}", all.join(", ")),
         }
     }

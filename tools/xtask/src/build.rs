@@ -7,12 +7,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::run::{check, command, output, workspace_root};
+use crate::run::{check, command, output, which, workspace_root};
 
 /// The programs that want to be small and start fast: linked statically.
 const STATIC: [&str; 3] = ["ferry", "containerd-shim-ferry-v2", "ferry-runc"];
 /// The two daemons, linked as the host links.
 const DAEMONS: [&str; 2] = ["ferryd", "ferry-containerd"];
+/// What no engine needs.
+const REGISTRY: &str = "ferry-registry";
 
 /// Builds everything with release settings and replaces this process by `ferry ARGS`.
 pub fn run_ferry(args: &[String]) -> Result<()> {
@@ -21,7 +23,7 @@ pub fn run_ferry(args: &[String]) -> Result<()> {
     Err(error).context("cannot start the ferry that was just built")
 }
 
-/// All five programs with release settings, side by side in `target/ferry/`.
+/// The five programs of an engine with release settings, side by side in `target/ferry/`.
 pub fn release() -> Result<PathBuf> {
     let folder = target_folder().join("ferry");
     build_static(&STATIC, "release", &folder)?;
@@ -34,7 +36,7 @@ pub fn dist() -> Result<PathBuf> {
     let folder = target_folder().join("dist");
     build_static(&["ferry"], "dist", &folder)?;
     build_static(&["containerd-shim-ferry-v2", "ferry-runc"], "dist-small", &folder)?;
-    build_native(&DAEMONS, "dist", &folder)?;
+    build_native(&[&DAEMONS[..], &[REGISTRY]].concat(), "dist", &folder)?;
     Ok(folder)
 }
 
@@ -60,6 +62,10 @@ fn build_static(programs: &[&str], profile: &str, into: &Path) -> Result<()> {
     // One shim a container: without relocations its pages stay shared (docs/decisions).
     let flags = if musl { "-C relocation-model=static" } else { "-C target-feature=+crt-static" };
     cargo.args(["--target", &target]).env("RUSTFLAGS", flags);
+    if musl && which("musl-gcc").is_none() {
+        // The only C code below the CLI, ring's, calls no C library: any compiler does.
+        cargo.env(format!("CC_{}", target.replace('-', "_")), "cc");
+    }
     check(cargo)?;
     collect(programs, &target_folder().join(&target).join(profile), into)
 }

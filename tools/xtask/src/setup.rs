@@ -12,11 +12,17 @@ use crate::run::{check, command, output, which};
 const PACKAGES: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
     ("curl", "curl"),
+    ("dbus-daemon", "dbus-daemon"),
+    ("dbus-send", "dbus-bin"),
     ("debootstrap", "debootstrap"),
+    ("docker-registry", "docker-registry"),
     ("gcc", "gcc"),
+    ("htpasswd", "apache2-utils"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("nft", "nftables"),
+    ("htpasswd", "apache2-utils"),
+    ("openssl", "openssl"),
     ("patchelf", "patchelf"),
     ("pgrep", "procps"),
     ("ping", "iputils-ping"),
@@ -35,6 +41,7 @@ pub fn all() {
         ("musl target", musl),
         ("cargo-deny", cargo_deny),
         ("real programs of the seam suites", peers),
+        ("other firewalls of the network tests", firewalls),
     ] {
         if let Err(error) = step() {
             println!("SKIPPED: setup of {what}: {error:#}");
@@ -95,4 +102,13 @@ fn peers() -> Result<()> {
         return Ok(());
     }
     check(command("bash", ["tools/lab/peers.sh"])).context("tools/lab/peers.sh")
+}
+
+/// They are unpacked, not installed: see the script.
+fn firewalls() -> Result<()> {
+    anyhow::ensure!(host::is_root(), "needs root");
+    if peers_folder().parent().is_some_and(|top| top.join("firewalls/ready-1").is_file()) {
+        return Ok(());
+    }
+    check(command("bash", ["tools/lab/firewalls.sh"])).context("tools/lab/firewalls.sh")
 }

@@ -1,11 +1,10 @@
 //! How ferryd is configured: dockerd's flags and `daemon.json` keys, for what exists.
 //!
-//! [`options`] is the one table of both; [`flags`] and [`file`] read each source into
-//! plain values; [`Settings`] is what the rest of the daemon sees. An unknown flag or key
+//! `options` is the one table of both, which crate `options` reads into plain values;
+//! [`Settings`] is what the rest of the daemon sees. An unknown flag or key
 //! is an error that names it, one that Ferry does not have yet as well.
 
 mod file;
-mod flags;
 mod options;
 mod settings;
 
@@ -13,7 +12,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use settings::{Listen, LogDefaults, Runtime, Settings, Ulimit};
+use self::options::TABLE;
+pub use settings::{DATA_ROOT, Listen, LogDefaults, Runtime, Settings, Ulimit};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -53,16 +53,16 @@ pub enum ConfigError {
 /// # Errors
 /// A [`ConfigError`] that names the flag, key or file.
 pub fn read(args: &[String]) -> Result<Request, ConfigError> {
-    let given = flags::parse(args)?;
-    if given.help {
-        return Ok(Request::Help(options::help()));
+    let given = TABLE.parse(args).map_err(|error| ConfigError::Usage(error.0))?;
+    if given.is_set("help") {
+        return Ok(Request::Help(TABLE.help()));
     }
-    if given.version {
+    if given.is_set("version") {
         return Ok(Request::Version);
     }
-    let from_file = file::read(given.config_file.as_deref(), &given.values)?;
-    let mut values = from_file;
+    let mut values = file::read(given.text("config-file"), &given.values)?;
+    let is_check = given.is_set("validate");
     values.extend(given.values);
     let settings = Settings::from_values(&values).map_err(ConfigError::Value)?;
-    Ok(if given.validate { Request::Valid } else { Request::Serve(Box::new(settings)) })
+    Ok(if is_check { Request::Valid } else { Request::Serve(Box::new(settings)) })
 }

@@ -1,51 +1,39 @@
-//! The one table of daemon options: flag, shorthand, `daemon.json` key, kind, meaning.
-//! Help, flag parser and file reader all read these rows.
+//! The one table of daemon options: flag, shorthand, `daemon.json` key, kind, meaning; and the
+//! forms of values that only this daemon has.
 
-use std::fmt::Write;
+use options::{Form, Kind, Opt, Table, row};
+use serde_json::{Map, Value, json};
 
-/// What an option's value is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Bool,
-    Int,
-    Text,
-    /// Repeatable; values append.
-    List,
-    /// Repeatable `key=value`; an object of strings in the file.
-    Map,
-    /// Repeatable `name=path`; an object of objects in the file.
-    Runtimes,
-    /// Repeatable `name=soft[:hard]`; an object of objects in the file.
-    Ulimits,
-    /// Repeatable `base=CIDR,size=N`; a list of objects in the file.
-    Pools,
-}
+use Kind::{Bool, Int, List, Map as Pairs, Size, Switches, Text};
 
-/// One option. An empty `flag` means file only, an empty `key` flag only.
-pub(super) struct Opt {
-    pub(super) flag: &'static str,
-    pub(super) short: Option<char>,
-    pub(super) key: &'static str,
-    pub(super) kind: Kind,
-    pub(super) help: &'static str,
-}
+const RUNTIMES: Kind = Kind::Form(&Form {
+    flag: "runtime",
+    file: "map[string]system.Runtime",
+    is_array: false,
+    read: runtime,
+});
+const ULIMITS: Kind = Kind::Form(&Form {
+    flag: "ulimit",
+    file: "map[string]*container.Ulimit",
+    is_array: false,
+    read: ulimit,
+});
+const POOLS: Kind =
+    Kind::Form(&Form { flag: "pool-options", file: "opts.PoolsOpt", is_array: true, read: pool });
 
-const fn row(
-    flag: &'static str,
-    short: Option<char>,
-    key: &'static str,
-    kind: Kind,
-    help: &'static str,
-) -> Opt {
-    Opt { flag, short, key, kind, help }
-}
-
-use Kind::{Bool, Int, List, Map, Pools, Runtimes, Text, Ulimits};
+/// The options of ferryd.
+pub(super) const TABLE: Table = Table {
+    program: "ferryd",
+    about: "The engine daemon of Ferry.",
+    options: OPTIONS,
+    not_yet: NOT_YET,
+    keys_not_yet: &["builder", "proxies", "resolv-conf", "min-api-version", "nri-opts"],
+};
 
 /// Every option, by flag.
 #[rustfmt::skip]
-pub(super) const OPTIONS: &[Opt] = &[
-    row("add-runtime", None, "runtimes", Runtimes, "Another OCI runtime, as name=path"),
+const OPTIONS: &[Opt] = &[
+    row("add-runtime", None, "runtimes", RUNTIMES, "Another OCI runtime, as name=path"),
     row("bip", None, "bip", Text, "Address and prefix of the default bridge"),
     row("bridge", Some('b'), "bridge", Text, "Default bridge to use; `none` for no default network"),
     row("cgroup-parent", None, "cgroup-parent", Text, "Parent cgroup of all containers"),
@@ -55,19 +43,19 @@ pub(super) const OPTIONS: &[Opt] = &[
     row("containerd-plugins-namespace", None, "containerd-plugin-namespace", Text, "containerd namespace of plugins (default \"plugins.moby\")"),
     row("data-root", None, "data-root", Text, "Folder of what lasts (default \"/var/lib/ferry\")"),
     row("debug", Some('D'), "debug", Bool, "Log debug messages"),
-    row("default-address-pool", None, "default-address-pools", Pools, "Pool for networks without a subnet, as base=CIDR,size=BITS"),
+    row("default-address-pool", None, "default-address-pools", POOLS, "Pool for networks without a subnet, as base=CIDR,size=BITS"),
     row("default-cgroupns-mode", None, "default-cgroupns-mode", Text, "cgroup namespace of containers: host or private"),
     row("default-ipc-mode", None, "default-ipc-mode", Text, "IPC mode of containers: shareable or private"),
     row("default-runtime", None, "default-runtime", Text, "Runtime of containers that name none (default \"ferry-runc\")"),
-    row("default-shm-size", None, "default-shm-size", Text, "Size of /dev/shm (default 64MiB)"),
-    row("default-ulimit", None, "default-ulimits", Ulimits, "Default ulimit of containers, as name=soft[:hard]"),
+    row("default-shm-size", None, "default-shm-size", Size, "Size of /dev/shm (default 64MiB)"),
+    row("default-ulimit", None, "default-ulimits", ULIMITS, "Default ulimit of containers, as name=soft[:hard]"),
     row("dns", None, "dns", List, "DNS server of containers"),
     row("dns-opt", None, "dns-opts", List, "DNS option of containers"),
     row("dns-search", None, "dns-search", List, "DNS search domain of containers"),
     row("exec-opt", None, "exec-opts", List, "Runtime option: native.cgroupdriver=cgroupfs|systemd"),
     row("exec-root", None, "exec-root", Text, "Folder of what ends with the machine (default \"/run/ferry\")"),
     row("experimental", None, "experimental", Bool, "Announce experimental features"),
-    row("feature", None, "features", Map, "Switch a feature, as name=true|false"),
+    row("feature", None, "features", Switches, "Switch a feature, as name=true|false"),
     row("fixed-cidr", None, "fixed-cidr", Text, "Range of the default bridge that containers get addresses from"),
     row("group", Some('G'), "group", Text, "Group of the unix socket (default \"docker\")"),
     row("help", None, "", Bool, "Print this"),
@@ -77,6 +65,7 @@ pub(super) const OPTIONS: &[Opt] = &[
     row("init-path", None, "init-path", Text, "That init's program"),
     row("insecure-registry", None, "insecure-registries", List, "Registry that may be spoken to without verified TLS"),
     row("ip-forward", None, "ip-forward", Bool, "Switch IP forwarding on (default true)"),
+    row("ip-forward-no-drop", None, "ip-forward-no-drop", Bool, "Leave forwarding between other links open when Ferry switches it on"),
     row("ip-masq", None, "ip-masq", Bool, "Masquerade outgoing packets of the default bridge (default true)"),
     row("iptables", None, "iptables", Bool, "Keep firewall rules (default true)"),
     row("label", None, "labels", List, "Label of this engine, as key=value"),
@@ -84,7 +73,7 @@ pub(super) const OPTIONS: &[Opt] = &[
     row("log-driver", None, "log-driver", Text, "Log driver of containers (default \"json-file\")"),
     row("log-format", None, "log-format", Text, "Format of the daemon's own log: text or json"),
     row("log-level", Some('l'), "log-level", Text, "Level of the daemon's own log: debug, info, warn, error, fatal (default \"info\")"),
-    row("log-opt", None, "log-opts", Map, "Option of the log driver, as key=value"),
+    row("log-opt", None, "log-opts", Pairs, "Option of the log driver, as key=value"),
     row("mtu", None, "mtu", Int, "MTU of the default bridge"),
     row("no-new-privileges", None, "no-new-privileges", Bool, "Set no-new-privileges in every container"),
     row("pidfile", Some('p'), "pidfile", Text, "File for the daemon's process id (default \"/run/ferry/ferryd.pid\")"),
@@ -99,7 +88,7 @@ pub(super) const OPTIONS: &[Opt] = &[
 ];
 
 /// dockerd's options that Ferry does not have yet: named in the error.
-pub(super) const NOT_YET: &[&str] = &[
+const NOT_YET: &[&str] = &[
     "allow-direct-routing",
     "api-cors-header",
     "authorization-plugin",
@@ -116,7 +105,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "http-proxy",
     "https-proxy",
     "ip",
-    "ip-forward-no-drop",
     "ip6tables",
     "ipv6",
     "max-concurrent-downloads",
@@ -140,39 +128,37 @@ pub(super) const NOT_YET: &[&str] = &[
     "userns-remap",
 ];
 
-/// The option of a long flag.
-pub(super) fn by_flag(flag: &str) -> Option<&'static Opt> {
-    OPTIONS.iter().find(|option| option.flag == flag)
+/// `name=path`.
+fn runtime(value: &str) -> Result<(String, Value), String> {
+    let (name, path) = value
+        .split_once('=')
+        .filter(|(name, path)| !name.is_empty() && !path.is_empty())
+        .ok_or_else(|| format!("invalid runtime argument: {value}"))?;
+    Ok((name.to_owned(), json!({ "path": path })))
 }
 
-/// The option of a shorthand.
-pub(super) fn by_short(short: char) -> Option<&'static Opt> {
-    OPTIONS.iter().find(|option| option.short == Some(short))
-}
-
-/// The option of a `daemon.json` key.
-pub(super) fn by_key(key: &str) -> Option<&'static Opt> {
-    OPTIONS.iter().find(|option| !option.key.is_empty() && option.key == key)
-}
-
-/// The text of `--help`.
-pub(super) fn help() -> String {
-    let mut text =
-        "Usage:  ferryd [OPTIONS]\n\nThe engine daemon of Ferry.\n\nOptions:\n".to_owned();
-    for option in OPTIONS {
-        let short = option.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
-        let kind = match option.kind {
-            Bool => "",
-            Int => " int",
-            Text => " string",
-            List => " list",
-            Map => " map",
-            Runtimes => " runtime",
-            Ulimits => " ulimit",
-            Pools => " pool-options",
+/// `base=CIDR,size=BITS`.
+fn pool(value: &str) -> Result<(String, Value), String> {
+    let mut pool = Map::new();
+    for field in value.split(',') {
+        match field.split_once('=') {
+            Some(("base", base)) => pool.insert("base".to_owned(), base.into()),
+            Some(("size", size)) => {
+                let size: u8 = size.parse().map_err(|_| format!("invalid size value: {size}"))?;
+                pool.insert("size".to_owned(), size.into())
+            }
+            _ => return Err(format!("unexpected key '{field}'")),
         };
-        let flag = format!("--{}{kind}", option.flag);
-        let _ = writeln!(text, "  {short}{flag:<38} {}", option.help);
     }
-    text
+    Ok((String::new(), Value::Object(pool)))
+}
+
+/// `name=soft[:hard]`, into the form of the file.
+fn ulimit(value: &str) -> Result<(String, Value), String> {
+    let bad = || format!("invalid ulimit argument: {value}");
+    let (name, limits) = value.split_once('=').ok_or_else(bad)?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let number = |text: &str| text.parse::<i64>().map_err(|_| bad());
+    let (soft, hard) = (number(soft)?, number(hard)?);
+    Ok((name.to_owned(), json!({ "Name": name, "Soft": soft, "Hard": hard })))
 }

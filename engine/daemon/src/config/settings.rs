@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+/// Where what lasts is, unless told otherwise.
+pub const DATA_ROOT: &str = "/var/lib/ferry";
+
 /// Where the API is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
@@ -86,6 +89,7 @@ pub struct Settings {
     pub mtu: Option<u32>,
     pub icc: bool,
     pub ip_forward: bool,
+    pub ip_forward_no_drop: bool,
     pub ip_masq: bool,
     pub iptables: bool,
     pub dns: Vec<IpAddr>,
@@ -118,7 +122,7 @@ impl Settings {
             hosts: from.hosts(&exec_root)?,
             group: from.text("group", "docker"),
             group_is_explicit: values.contains_key("group"),
-            data_root: from.path("data-root", "/var/lib/ferry"),
+            data_root: from.path("data-root", DATA_ROOT),
             pidfile: from.path("pidfile", "/run/ferry/ferryd.pid"),
             containerd: values.contains_key("containerd").then(|| from.path("containerd", "")),
             containerd_namespace: from.text("containerd-namespace", "moby"),
@@ -151,6 +155,7 @@ impl Settings {
             mtu: from.mtu()?,
             icc: from.flag("icc", true),
             ip_forward: from.flag("ip-forward", true),
+            ip_forward_no_drop: from.flag("ip-forward-no-drop", false),
             ip_masq: from.flag("ip-masq", true),
             iptables: from.flag("iptables", true),
             dns: from.dns()?,

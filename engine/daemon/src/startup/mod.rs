@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use tracing::{info, warn};
 
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::engine::{Engine, LEASE, Parts, program};
 
 /// The record format that this version writes, and the oldest that reads it.
@@ -73,6 +73,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
             serve::serve(&engine, listeners, stop).await;
             tell("STOPPING=1");
             restore::end(&engine).await;
+            end_network(engine.network.clone()).await;
             Ok(())
         }
         Some(Err(e)) => Err(e),
@@ -126,6 +127,14 @@ async fn open(settings: &Arc<Settings>, client: &Client) -> Result<Arc<Engine>, 
     events::follow_first(&engine).await?;
     restore::start_due(&engine).await;
     Ok(engine)
+}
+
+/// Lets the network thread end in order: the process would not wait for it.
+async fn end_network(kernel: network::thread::Handle) {
+    let ended = tokio::task::spawn_blocking(move || kernel.call(Networks::end));
+    if ended.await.is_err() {
+        tracing::warn!("the network thread did not end in order");
+    }
 }
 
 fn prepare_folders(settings: &Settings) -> Result<(), StartupError> {
@@ -232,12 +241,15 @@ fn network_config(settings: &Settings) -> Result<NetworkConfig, StartupError> {
         Some(name) => Some(name.to_owned()),
         None => config.bridge,
     };
+    config.table = firewall_tables(&settings.data_root);
     config.bip.clone_from(&settings.bip);
     config.fixed_cidr.clone_from(&settings.fixed_cidr);
     config.mtu = settings.mtu;
     config.icc = settings.icc;
     config.ip_masq = settings.ip_masq;
     config.ip_forward = settings.ip_forward;
+    config.ip_forward_no_drop = settings.ip_forward_no_drop;
+    config.firewall = settings.iptables;
     if !settings.default_address_pools.is_empty() {
         let pools = settings.default_address_pools.iter().map(|(base, size)| {
             let base = base
@@ -248,6 +260,19 @@ fn network_config(settings: &Settings) -> Result<NetworkConfig, StartupError> {
         config.pools = pools.collect::<Result<_, StartupError>>()?;
     }
     Ok(config)
+}
+
+/// Our firewall tables' name: daemons that share a host and keep their data elsewhere have tables of
+/// their own.
+fn firewall_tables(data_root: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    if data_root == Path::new(config::DATA_ROOT) {
+        return "ferry".to_owned();
+    }
+    // FNV-1a: the same for the same folder, in every version.
+    let fold = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    let hash = data_root.as_os_str().as_bytes().iter().fold(0x811c_9dc5, fold);
+    format!("ferry-{hash:08x}")
 }
 
 /// The lease that keeps containers' snapshots; it may exist from before.

@@ -64,6 +64,13 @@ pub struct BridgePlan {
     pub addresses: Vec<(IpAddr, u8)>,
 }
 
+impl BridgePlan {
+    /// Whether the network has IPv6.
+    pub fn has_v6(&self) -> bool {
+        self.addresses.iter().any(|(address, _)| !address.is_ipv4())
+    }
+}
+
 /// What joining one endpoint needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JoinPlan {
@@ -128,6 +135,8 @@ pub enum Element {
     Bridge(String),
     /// `internal`: a bridge without the outside.
     Internal(String),
+    /// `guests`: the bridge of another program's guests, from which packets may be forwarded.
+    Guests(String),
     /// `intra`: packets may pass from the first link to the second.
     Intra(String, String),
     /// `masq`: a subnet that leaves the host under the host's address.

@@ -10,12 +10,22 @@ pub(crate) const MARK_ADMIN: u32 = 0x0200_0000;
 pub(crate) const MARK_GATE: u32 = 0x0400_0000;
 
 /// What differs between hosts.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Variant {
     /// The number of the link `fin0`, when the input gate is in use.
     pub gate: Option<u32>,
-    /// Drop new flows between links that are not ours, since this daemon switched forwarding on.
+    /// Drop new IPv4 flows that come from outside and go elsewhere than to us, since this daemon
+    /// switched forwarding on.
     pub strict: bool,
+    /// The same of IPv6.
+    pub strict6: bool,
+}
+
+impl Variant {
+    /// Whether new flows of a family stay closed.
+    pub(crate) fn is_strict(self, family: Family) -> bool {
+        if family == Family::Ip6 { self.strict6 } else { self.strict }
+    }
 }
 
 struct Addresses {
@@ -37,6 +47,7 @@ macro_rules! sets {
         const $name: &[Set] = &[
             Set { name: "br", key: &[IFNAME], value: &[], interval: false },
             Set { name: "internal", key: &[IFNAME], value: &[], interval: false },
+            Set { name: "guests", key: &[IFNAME], value: &[], interval: false },
             Set { name: "intra", key: &[IFNAME, IFNAME], value: &[], interval: false },
             Set { name: "masq", key: &[$addr], value: &[], interval: true },
             Set {
@@ -166,6 +177,19 @@ impl R {
         self
     }
 
+    /// The incoming link is of this kind. Links without a kind, as devices are, end a rule that asks
+    /// for one, so this can't be asked the other way.
+    fn kind(mut self, kind: &str) -> Self {
+        self.0.push(Expr::Meta { key: meta::IIFKIND, reg: 1 });
+        self.0.push(Expr::Compare { reg: 1, equal: true, bytes: types::ifname(kind).to_vec() });
+        self
+    }
+
+    /// Nobody translated it, and no administrator marked it.
+    fn unwanted(self) -> Self {
+        self.connection_bits(2, DNAT_STATUS, false).mark_unset(MARK_ADMIN)
+    }
+
     fn mark_unset(mut self, bit: u32) -> Self {
         self.0.push(Expr::Meta { key: meta::MARK, reg: 1 });
         self.0.push(Expr::Bitwise { reg: 1, mask: bit, xor: 0 });
@@ -173,10 +197,14 @@ impl R {
         self
     }
 
-    fn connection(mut self, key: u32, bits: u32) -> Self {
+    fn connection(self, key: u32, bits: u32) -> Self {
+        self.connection_bits(key, bits, true)
+    }
+
+    fn connection_bits(mut self, key: u32, bits: u32, any: bool) -> Self {
         self.0.push(Expr::Conntrack { key, reg: 1 });
         self.0.push(Expr::Bitwise { reg: 1, mask: bits, xor: 0 });
-        self.0.push(Expr::Compare { reg: 1, equal: false, bytes: vec![0; 4] });
+        self.0.push(Expr::Compare { reg: 1, equal: !any, bytes: vec![0; 4] });
         self
     }
 
@@ -283,14 +311,37 @@ fn forward(a: &Addresses, variant: Variant, rules: &mut Vec<(&str, Vec<Expr>)>) 
     let br = || R::default().link_in(false, "br", false);
     add(br().connection(2, DNAT_STATUS).verdict(Accept));
     add(br().mark_unset(MARK_ADMIN).verdict(Drop));
-    if variant.strict {
-        let foreign = R::default().link_in(true, "br", true).mark_unset(MARK_ADMIN);
-        add(foreign.verdict(Drop));
+    if variant.is_strict(if a.v6 { Family::Ip6 } else { Family::Ip }) {
+        // What programs of this host forward for their own guests, or have translated, is wanted. A
+        // veth leads to somebody's namespace.
+        add(R::default().kind("veth").verdict(Accept));
+        let foreign = R::default().link_in(true, "br", true).link_in(true, "guests", true);
+        add(foreign.unwanted().verdict(Drop));
     }
 }
+
+/// Adds the table that remains when we end, where we switched forwarding on: what comes from
+/// outside stays closed. Nobody watches which bridges have guests then, so all bridges pass; and
+/// nobody owns it, so that whoever wants to removes it.
+pub(crate) fn load_rest(transaction: &mut Transaction, family: Family, table: &str) {
+    use Verdict::{Accept, Drop};
+    transaction.add_table(family, table, 0);
+    transaction.add_chain(family, table, &hooked("forward", "filter", 2, -1));
+    for rule in [
+        R::default().connection(0, ESTABLISHED_OR_RELATED).verdict(Accept),
+        R::default().kind("veth").verdict(Accept),
+        R::default().kind("bridge").verdict(Accept),
+        R::default().unwanted().verdict(Drop),
+    ] {
+        transaction.append_rule(family, table, "forward", &rule);
+    }
+}
+
+/// The one chain of the administrator's table.
+pub(crate) const USER_CHAIN: &str = "forward";
 
 /// Adds the administrator's table, whose chain is empty at first; it is never owned.
 pub fn load_user(transaction: &mut Transaction, table: &str) {
     transaction.add_table(Family::Inet, table, 0);
-    transaction.add_chain(Family::Inet, table, &hooked("forward", "filter", 2, -5));
+    transaction.add_chain(Family::Inet, table, &hooked(USER_CHAIN, "filter", 2, -5));
 }

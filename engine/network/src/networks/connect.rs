@@ -72,7 +72,12 @@ impl Networks {
 
     fn record_endpoint(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()> {
         let plan = self.driver(&network.driver)?.join(network, endpoint)?;
-        let record = EndpointRecord { endpoint: endpoint.clone(), host_links: host_links(&plan) };
+        let record = EndpointRecord {
+            endpoint: endpoint.clone(),
+            host_links: host_links(&plan),
+            serial: self.next_serial,
+        };
+        self.next_serial += 1;
         self.records.put_endpoint(&record)?;
         if let Some(state) = self.networks.get_mut(&network.id) {
             state.ports += record.host_links.len();
@@ -97,6 +102,7 @@ impl Networks {
                 Ok(()) => {
                     state.unmade -= 1;
                     state.ready = None;
+                    self.firewall.suspect();
                 }
                 Err(error) => {
                     let first = state.endpoints.len() - state.unmade;
@@ -138,6 +144,11 @@ impl Networks {
                 network: network.name.clone(),
             });
         }
+        if let Origin::Shared { .. } = state.record.origin {
+            return Err(Error::Invalid(
+                "container sharing network namespace with another container or host cannot be connected to any other network".to_owned(),
+            ));
+        }
         let host = state.record.origin == Origin::Host;
         if (network.driver == "host") != host {
             return Err(Error::Invalid(if host {
@@ -157,7 +168,8 @@ impl Networks {
         let ports = |all: &Self| all.networks.get(&network.id).map_or(0, |n| n.ports);
         if network.link.is_some() && ports(self) >= MAX_PORTS {
             // Those of the dead count until they are really gone.
-            self.settle_until(|tomb| {
+            let what = format!("bridge of network {}", network.name);
+            self.settle_until(&what, |tomb| {
                 tomb.endpoints.iter().any(|e| e.endpoint.network == network.id)
             })?;
         }
@@ -177,7 +189,7 @@ impl Networks {
     fn take(&mut self, network: &Network, wanted: &Wanted) -> Result<Taken> {
         for address in [wanted.ipv4, wanted.ipv6].into_iter().flatten() {
             let id = network.id.clone();
-            self.settle_until(|tomb| {
+            self.settle_until(&format!("address {address}"), |tomb| {
                 tomb.endpoints.iter().any(|e| {
                     e.endpoint.network == id
                         && (e.endpoint.ipv4.is_some_and(|a| IpAddr::V4(a.0) == address)
@@ -213,7 +225,7 @@ impl Networks {
     ) -> Result<Option<(IpAddr, u8)>> {
         match self.try_take_one(network, v4, wish) {
             Err(_) if wish.is_none() => {
-                self.settle_until(|tomb| {
+                self.settle_until("every free address", |tomb| {
                     tomb.endpoints.iter().any(|e| e.endpoint.network == *network)
                 })?;
                 self.try_take_one(network, v4, wish)
@@ -328,11 +340,14 @@ impl Networks {
             Some(index) => Some(index),
             None => self.bridge_again(network)?,
         };
-        let mut inside = Inside { netns: &netns, socket: &mut socket };
+        let foreign =
+            self.sandboxes.get(&container).is_some_and(|s| s.record.origin != Origin::Own);
+        let mut inside = Inside { netns: &netns, socket: &mut socket, foreign };
         let mut done = self.apply_join(plan, record, bridge, &mut inside);
         if done.is_err() && self.bridge_is_gone(network)? {
             // Somebody removed the bridge below us.
             let bridge = self.bridge_again(network)?;
+            self.mend_ports(Some(&network.id))?;
             done = self.apply_join(plan, record, bridge, &mut inside);
         }
         done?;
@@ -346,12 +361,12 @@ impl Networks {
         Ok(())
     }
 
-    fn bridge_is_gone(&mut self, network: &Network) -> Result<bool> {
+    pub(super) fn bridge_is_gone(&mut self, network: &Network) -> Result<bool> {
         let Some(link) = &network.link else { return Ok(false) };
         Ok(sys::netlink::route::link_by_name(&mut self.host, &link.name)?.is_none())
     }
 
-    fn bridge_again(&mut self, network: &Network) -> Result<Option<u32>> {
+    pub(super) fn bridge_again(&mut self, network: &Network) -> Result<Option<u32>> {
         let plan = self.driver(&network.driver)?.network_plan(network)?;
         let index = plan.bridge.as_ref().map(|b| self.apply_bridge(b)).transpose()?;
         if let Some(state) = self.networks.get_mut(&network.id) {
@@ -429,14 +444,18 @@ impl Networks {
         };
         // A start under way: what it reserved is made first, so that it counts on what is there.
         self.make_reserved(&holder)?;
-        let Some(state) = self.sandboxes.get_mut(&holder) else {
-            return Err(Error::NoSandbox(holder));
-        };
-        let record = state.endpoints.remove(at);
+        let record = self.sandboxes.get(&holder).and_then(|s| s.endpoints.get(at)).cloned();
+        let record = record.ok_or_else(|| Error::NoSandbox(holder.clone()))?;
         let plan = self.driver(&network.driver)?.join(&network, &record.endpoint)?;
-        self.records.delete_endpoint(&record)?;
-        self.firewall.remove(&plan.elements)?;
+        if let Err(error) = self.firewall.remove(&plan.elements) {
+            tracing::warn!(%error, container = holder, "firewall elements stay after a disconnect");
+        }
         self.delete_links(&record.host_links);
+        // The record goes last: whoever is killed in between finds the container connected again.
+        self.records.delete_endpoint(&record)?;
+        if let Some(state) = self.sandboxes.get_mut(&holder) {
+            state.endpoints.remove(at);
+        }
         self.forget(&record);
         if plan.default_route
             && let Ok((_netns, mut socket)) = self.enter(&holder)
@@ -444,8 +463,11 @@ impl Networks {
         {
             tracing::warn!(%error, container = holder, "no default route after a disconnect");
         }
-        Self::clean_connections(std::slice::from_ref(&record));
-        self.free(&record.endpoint);
+        match Self::clean_connections(std::slice::from_ref(&record)) {
+            Ok(()) => self.free(&record.endpoint),
+            // Its address is handed out again by the next daemon at the earliest.
+            Err(error) => tracing::warn!(%error, "tracked connections stay after a disconnect"),
+        }
         Ok(record.endpoint)
     }
 

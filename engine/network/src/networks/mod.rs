@@ -4,6 +4,7 @@
 //! `restore`.
 
 mod connect;
+mod forwarding;
 mod kernel;
 mod release;
 mod restore;
@@ -22,7 +23,7 @@ use crate::config::Config;
 use crate::driver::bridge::Bridge;
 use crate::driver::host::Plain;
 use crate::driver::{Driver, Element};
-use crate::firewall::Firewall;
+use crate::firewall::{Firewall, Settings};
 use crate::records::{EndpointRecord, Records, SandboxRecord};
 use crate::sandbox::{Namespaces, Ready};
 use crate::types::{Network, NetworkId, NetworkSpec, Pool, SandboxId};
@@ -40,6 +41,8 @@ struct NetworkState {
     bridge: Option<u32>,
     /// Endpoints, dying ones included: each is a port of the bridge.
     ports: usize,
+    /// The newest endpoint that a restart found.
+    newest: u64,
 }
 
 /// A container's sandbox and endpoints.
@@ -74,6 +77,12 @@ pub struct Networks {
     dying: BTreeMap<SandboxId, release::Dying>,
     unclean: release::Unclean,
     queue: VecDeque<SandboxId>,
+    /// The number of the next endpoint.
+    next_serial: u64,
+    /// Links of others changed, which may be bridges whose packets are to pass.
+    guests_stale: bool,
+    /// After the end nothing is repaired any more.
+    ended: bool,
 }
 
 impl Networks {
@@ -85,7 +94,12 @@ impl Networks {
             Socket::open(Protocol::Route).map_err(|e| Error::kernel("open netlink socket", e))?;
         let monitor = Socket::open_in_groups(Protocol::Route, &[route::GROUP_LINK])
             .map_err(|e| Error::kernel("open netlink socket", e))?;
-        let firewall = Firewall::open(&config.table)?;
+        let firewall = Firewall::open(&Settings {
+            table: config.table.clone(),
+            on: config.firewall,
+            own: config.own_tables,
+            bus: config.bus.clone(),
+        })?;
         let namespaces = Namespaces::open(config.exec_root.join("netns"), config.ready)?;
         let mut networks = Self {
             config,
@@ -101,6 +115,9 @@ impl Networks {
             dying: BTreeMap::new(),
             unclean: release::Unclean::default(),
             queue: VecDeque::new(),
+            next_serial: 1,
+            guests_stale: false,
+            ended: false,
         };
         for network in networks.records.networks()? {
             networks.keep(network);
@@ -114,8 +131,9 @@ impl Networks {
     }
 
     /// Descriptors that become readable when `maintain` has something to do.
-    pub fn wakers(&self) -> [BorrowedFd<'_>; 2] {
-        [self.monitor.as_fd(), self.firewall.events().as_fd()]
+    pub fn wakers(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let firewall = (!self.ended).then(|| self.firewall.wakers());
+        [self.monitor.as_fd()].into_iter().chain(firewall.into_iter().flatten())
     }
 
     /// Whether the kernel keeps others from changing our firewall tables (from 6.9 on).
@@ -144,31 +162,47 @@ impl Networks {
     }
 
     fn add_network(&mut self, network: Network) -> Result<Arc<Network>> {
-        if let Some(link) = &network.link
-            && let Some(other) = self
-                .networks
-                .values()
-                .find(|n| n.network.link.as_ref().is_some_and(|l| l.name == link.name))
-        {
-            let (id, name) = (other.network.id.clone(), link.name.clone());
-            return Err(Error::BridgeNameInUse(network.id, id, name));
-        }
         let plan = self.driver(&network.driver)?.network_plan(&network)?;
-        self.records.put_network(&network)?;
-        let done = self.apply_network(&plan);
-        let index = match done {
-            Ok(index) => index,
-            Err(error) => {
-                self.undo_network(&plan);
-                self.records.delete_network(&network)?;
-                return Err(error);
+        let network = self.record_network(network)?;
+        match self.apply_network(&plan) {
+            Ok(index) => {
+                if let Some(state) = self.networks.get_mut(&network.id) {
+                    state.bridge = index;
+                }
+                if let Err(error) = self.hold_host_addresses() {
+                    tracing::warn!(%error, "the host's own addresses may be handed out");
+                }
+                Ok(network)
             }
-        };
-        let network = self.keep(network);
-        if let Some(state) = self.networks.get_mut(&network.id) {
-            state.bridge = index;
+            Err(error) => {
+                // The first error tells what happened.
+                if let Err(second) = self.undo_network(&plan) {
+                    tracing::warn!(error = %second, "undoing a network");
+                }
+                self.forget_network(&network)?;
+                Err(error)
+            }
         }
-        Ok(network)
+    }
+
+    /// Takes a network into the records, and into state and view.
+    fn record_network(&mut self, network: Network) -> Result<Arc<Network>> {
+        let link = |n: &Network| n.link.as_ref().map(|l| l.name.clone());
+        if let Some(name) = link(&network)
+            && let Some(other) =
+                self.networks.values().find(|n| link(&n.network).as_ref() == Some(&name))
+        {
+            return Err(Error::BridgeNameInUse(network.id, other.network.id.clone(), name));
+        }
+        self.records.put_network(&network)?;
+        Ok(self.keep(network))
+    }
+
+    fn forget_network(&mut self, network: &Network) -> Result<()> {
+        self.records.delete_network(network)?;
+        self.networks.remove(&network.id);
+        self.reader.remove_network(&network.id);
+        Ok(())
     }
 
     /// Removes a network by name, id or id prefix.
@@ -191,12 +225,12 @@ impl Networks {
             });
         }
         let id = network.id.clone();
-        self.settle_until(|tomb| tomb.endpoints.iter().any(|e| e.endpoint.network == id))?;
+        let what = format!("network {}", network.name);
+        self.settle_until(&what, |tomb| tomb.endpoints.iter().any(|e| e.endpoint.network == id))?;
         let plan = self.driver(&network.driver)?.network_plan(&network)?;
-        self.records.delete_network(&network)?;
-        self.undo_network(&plan);
-        self.networks.remove(&network.id);
-        self.reader.remove_network(&network.id);
+        // The record goes last: whoever is killed in between finds the whole network again.
+        self.undo_network(&plan)?;
+        self.forget_network(&network)?;
         Ok(network)
     }
 
@@ -220,7 +254,13 @@ impl Networks {
             allocations.push(all);
         }
         let network = Arc::new(network);
-        let state = NetworkState { network: network.clone(), allocations, bridge: None, ports: 0 };
+        let state = NetworkState {
+            network: network.clone(),
+            allocations,
+            bridge: None,
+            ports: 0,
+            newest: 0,
+        };
         self.networks.insert(network.id.clone(), state);
         self.reader.put_network(network.clone());
         network

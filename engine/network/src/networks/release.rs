@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use sys::netlink::route::{self, RTM_DELLINK};
 use sys::netlink::{Protocol, Socket, conntrack};
 use sys::netns;
@@ -20,6 +21,10 @@ use crate::{Error, Result};
 const SLICE: usize = 32;
 /// A namespace that lives longer after its release has a foreign holder: its links are removed.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// Tracked connections that can't be forgotten hold an address for so many attempts.
+const FAILURES: u32 = 20;
+/// With more links than this their namespaces die by themselves sooner than one by one.
+const BY_HAND: usize = 8;
 /// How long an operation waits for what a dying endpoint holds.
 const CLAIM: Duration = Duration::from_secs(5);
 /// Addresses whose links are gone wait this long for others: forgetting tracked connections walks
@@ -40,6 +45,8 @@ pub(super) struct Unclean {
     tombstones: Vec<Tombstone>,
     /// Since the first of them.
     since: Option<Instant>,
+    /// How often the kernel would not forget.
+    failures: u32,
 }
 
 impl Unclean {
@@ -93,37 +100,48 @@ impl Networks {
     /// pool, mends the firewall. Returns when to call again at the latest, unless a waker is
     /// readable before; absent: only wakers matter.
     pub fn maintain(&mut self) -> Result<Option<Duration>> {
-        self.firewall.maintain()?;
-        self.reader.set_warnings(self.firewall.warnings());
+        if !self.ended && self.firewall.maintain()? {
+            self.reader.set_warnings(self.firewall.warnings());
+        }
         self.hear()?;
+        if self.guests_stale && !self.ended {
+            self.watch_guests()?;
+        }
         self.take_down()?;
         self.help_along();
         self.settle();
         if self.unclean.due_in() == Some(Duration::ZERO) {
             self.clean()?;
         }
-        if self.dying.is_empty() && self.namespaces.lacks() {
+        let lacks = self.namespaces.lacks() && !self.ended;
+        if self.dying.is_empty() && lacks {
             self.namespaces.refill()?;
         }
-        Ok(if !self.dying.is_empty() {
+        let next = if !self.dying.is_empty() {
             Some(Duration::from_millis(100))
-        } else if self.namespaces.lacks() {
+        } else if lacks && self.namespaces.lacks() {
             Some(Duration::from_millis(1))
         } else {
-            self.unclean.due_in()
-        })
+            None
+        };
+        Ok(next.into_iter().chain(self.unclean.due_in()).chain(self.firewall.again()).min())
     }
 
     fn hear(&mut self) -> Result<()> {
-        let mut gone = Vec::new();
+        let (mut gone, mut others) = (Vec::new(), false);
+        let ours = self.alias_prefix();
         let complete = self
             .monitor
             .drain(|header, body| {
+                let Some(link) = route::parse_link(body) else { return };
+                others |= !link.alias.starts_with(&ours);
                 if header.kind == RTM_DELLINK {
-                    gone.extend(route::parse_link(body).map(|l| l.name));
+                    gone.push(link.name);
                 }
             })
             .map_err(|e| Error::kernel("read link events", e))?;
+        self.guests_stale |= (others || !complete) && self.is_strict();
+        self.mend_bridges(complete.then_some(gone.as_slice()))?;
         if complete {
             for dying in self.dying.values_mut() {
                 for name in &gone {
@@ -132,6 +150,25 @@ impl Networks {
             }
         } else {
             self.look_at_links()?;
+        }
+        Ok(())
+    }
+
+    /// Makes bridges again that somebody removed below us: of these links, or of all.
+    fn mend_bridges(&mut self, gone: Option<&[String]>) -> Result<()> {
+        let bridge = |n: &super::NetworkState| n.network.link.as_ref().map(|l| l.name.clone());
+        let lost = |n: &&super::NetworkState| {
+            n.bridge.is_some()
+                && bridge(n).is_some_and(|name| gone.is_none_or(|all| all.contains(&name)))
+        };
+        let lost: Vec<_> = self.networks.values().filter(lost).map(|n| n.network.clone()).collect();
+        for network in lost {
+            // Ours to remove, it was made again at once, or nothing was lost.
+            if self.bridge_is_gone(&network)? {
+                tracing::warn!(network = network.name, "somebody removed its bridge; made again");
+                self.bridge_again(&network)?;
+                self.mend_ports(Some(&network.id))?;
+            }
         }
         Ok(())
     }
@@ -166,14 +203,20 @@ impl Networks {
                 }
             }
         }
-        self.firewall.remove(&elements)?;
+        if let Err(error) = self.firewall.remove(&elements) {
+            // Nothing of the slice was begun: it is for the next round.
+            slice.into_iter().rev().for_each(|id| self.queue.push_front(id));
+            return Err(error);
+        }
         for id in slice {
             let path = self.namespaces.path(&id);
             let Some(dying) = self.dying.get_mut(&id) else { continue };
             dying.since = Some(Instant::now());
-            if matches!(dying.tombstone.sandbox.origin, Origin::Own | Origin::AfterCreate { .. }) {
-                netns::unpin(&path)
-                    .map_err(|e| Error::kernel(format!("unpin {}", path.display()), e))?;
+            if matches!(dying.tombstone.sandbox.origin, Origin::Own | Origin::AfterCreate { .. })
+                && let Err(error) = netns::unpin(&path)
+            {
+                // Its links are removed by hand, later; the pin is swept at the next start.
+                tracing::warn!(%error, "unpin {}", path.display());
             }
         }
         Ok(())
@@ -190,12 +233,13 @@ impl Networks {
             })
             .flat_map(|d| d.links.iter().cloned())
             .collect();
-        if late.is_empty() {
-            return;
-        }
-        self.delete_links(&late);
+        self.remove_links(&late);
+    }
+
+    fn remove_links(&mut self, names: &[String]) {
+        self.delete_links(names);
         for dying in self.dying.values_mut() {
-            dying.links.retain(|name| !late.contains(name));
+            dying.links.retain(|name| !names.contains(name));
         }
     }
 
@@ -213,32 +257,44 @@ impl Networks {
         }
     }
 
-    /// Frees the addresses of those whose links are gone.
+    /// Frees the addresses of those whose links are gone. Those whose connections can't be
+    /// forgotten are tried again.
     fn clean(&mut self) -> Result<()> {
-        let gone = std::mem::take(&mut self.unclean).tombstones;
+        let mut gone = std::mem::take(&mut self.unclean);
         let records: Vec<EndpointRecord> =
-            gone.iter().flat_map(|tombstone| tombstone.endpoints.clone()).collect();
-        Self::clean_connections(&records);
+            gone.tombstones.iter().flat_map(|tombstone| tombstone.endpoints.clone()).collect();
+        if let Err(error) = Self::clean_connections(&records) {
+            if gone.failures < FAILURES {
+                gone.failures += 1;
+                gone.since = Some(Instant::now());
+                self.unclean = gone;
+                return Err(error);
+            }
+            tracing::warn!(%error, "tracked connections stay until they time out");
+        }
         for record in &records {
             self.free(&record.endpoint);
             if let Some(state) = self.networks.get_mut(&record.endpoint.network) {
                 state.ports = state.ports.saturating_sub(record.host_links.len());
             }
         }
-        for tombstone in &gone {
-            self.records.delete_tombstone(&tombstone.sandbox.id)?;
-        }
-        Ok(())
+        // A tombstone that stays on disk is found again at the next start, and does no harm.
+        gone.tombstones.iter().try_for_each(|t| self.records.delete_tombstone(&t.sandbox.id))
     }
 
-    /// Forgets tracked connections of addresses that are about to be free.
-    pub(super) fn clean_connections(records: &[EndpointRecord]) {
+    /// Forgets tracked connections of addresses that are about to be free: old flows must not reach
+    /// the next holder. Where the kernel tracks none there is nothing to forget.
+    pub(super) fn clean_connections(records: &[EndpointRecord]) -> Result<()> {
         let mut held: BTreeSet<IpAddr> = BTreeSet::new();
         for record in records {
             held.extend(record.endpoint.ipv4.map(|a| IpAddr::V4(a.0)));
             held.extend(record.endpoint.ipv6.map(|a| IpAddr::V6(a.0)));
         }
-        let Ok(mut socket) = Socket::open(Protocol::Netfilter) else { return };
+        if held.is_empty() {
+            return Ok(());
+        }
+        let mut socket = Socket::open(Protocol::Netfilter)
+            .map_err(|e| Error::kernel("open conntrack socket", e))?;
         for v4 in [true, false] {
             if !held.iter().any(|a| a.is_ipv4() == v4) {
                 continue;
@@ -249,14 +305,22 @@ impl Networks {
                     .flatten()
                     .any(|a| held.contains(&a))
             });
-            if let Err(error) = deleted {
-                tracing::debug!(%error, "tracked connections stay until they time out");
+            match deleted {
+                Ok(_) => {}
+                // The kernel has no such part, or not for IPv6.
+                Err(e) if e.errno() == Some(Errno::INVAL.raw_os_error()) => {}
+                Err(e) => return Err(e.into()),
             }
         }
+        Ok(())
     }
 
     /// Waits until no tombstone matches, or the claim's deadline has passed.
-    pub(super) fn settle_until(&mut self, matches: impl Fn(&Tombstone) -> bool) -> Result<()> {
+    pub(super) fn settle_until(
+        &mut self,
+        what: &str,
+        matches: impl Fn(&Tombstone) -> bool,
+    ) -> Result<()> {
         let deadline = Instant::now() + CLAIM;
         loop {
             if self.unclean.tombstones.iter().any(&matches) {
@@ -267,12 +331,18 @@ impl Networks {
             };
             if Instant::now() > deadline {
                 return Err(Error::StillHeld {
-                    what: "a network resource".to_owned(),
+                    what: what.to_owned(),
                     container: dying.tombstone.sandbox.container.clone(),
                 });
             }
-            self.wait_for_event(Duration::from_millis(100))?;
             self.maintain()?;
+            let late = self.dying.values().filter(|d| d.since.is_some() && matches(&d.tombstone));
+            let late: Vec<String> = late.flat_map(|d| d.links.iter().cloned()).collect();
+            if (1..=BY_HAND).contains(&late.len()) {
+                self.remove_links(&late);
+            } else {
+                self.wait_for_event(Duration::from_millis(20))?;
+            }
         }
     }
 
@@ -295,17 +365,14 @@ impl Networks {
 
     fn wait_for_event(&self, at_most: Duration) -> Result<()> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut fds: Vec<PollFd<'_>> = self
-            .wakers()
-            .into_iter()
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
-            .collect();
+        let mut fds: Vec<PollFd<'_>> =
+            self.wakers().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         let timeout = Timespec {
             tv_sec: at_most.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: at_most.subsec_nanos().into(),
         };
         match poll(&mut fds, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(e) => Err(Error::kernel("wait for link events", e)),
         }
     }

@@ -3,7 +3,6 @@
 //! no record knows is swept.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -13,8 +12,7 @@ use sys::netns;
 use super::connect::host_links;
 use super::{Networks, SandboxState};
 use crate::driver::JoinPlan;
-use crate::firewall::Variant;
-use crate::records::{EndpointRecord, Forwarding, Origin, SandboxRecord, Tombstone};
+use crate::records::{EndpointRecord, Origin, SandboxRecord, Tombstone};
 use crate::sandbox::Namespaces;
 use crate::types::{BridgeLink, Network, NetworkSpec, Pool};
 use crate::{Error, Result};
@@ -34,7 +32,6 @@ pub struct Restored {
 
 /// How long the last releases may take at an orderly end.
 const RELEASE: Duration = Duration::from_secs(5);
-const FORWARD4: &str = "/proc/sys/net/ipv4/ip_forward";
 
 impl Networks {
     /// Makes the kernel match the records. `lives` tells of a container's full id whether it still
@@ -42,22 +39,25 @@ impl Networks {
     pub fn restore(&mut self, lives: &dyn Fn(&str) -> bool) -> Result<Restored> {
         let mut found = Restored::default();
         self.ensure_built_in()?;
-        let variant = self.forwarding()?;
+        let v6 = self.networks.values().any(|n| n.network.ipv6);
+        let (variant, switch) = self.plan_forwarding(v6)?;
         self.pin_host()?;
-        let networks: Vec<_> = self.networks.values().map(|n| n.network.clone()).collect();
-        for network in &networks {
-            let plan = self.driver(&network.driver)?.network_plan(network)?;
-            let index = plan.bridge.as_ref().map(|b| self.apply_bridge(b)).transpose()?;
-            if let Some(state) = self.networks.get_mut(&network.id) {
-                state.bridge = index;
-            }
-        }
         for tombstone in self.records.tombstones()? {
             self.hold(&tombstone.endpoints);
             self.bury(tombstone);
         }
         let again = self.read_sandboxes(lives, &mut found)?;
+        self.hold_host_addresses()?;
+        // The firewall comes first: links never are without it, and where the tables are somebody
+        // else's nothing else is touched.
         self.firewall.load(variant, self.wanted_elements()?)?;
+        self.restore_bridges()?;
+        if let Err(error) = self.mend_ports(None) {
+            tracing::error!(%error, "containers stay off their bridges");
+        }
+        self.watch_guests()?;
+        self.switch_forwarding(switch)?;
+        self.firewall.settle();
         self.reader.set_warnings(self.firewall.warnings());
         for (record, plan) in again {
             self.make_again(&record, &plan, &mut found);
@@ -75,26 +75,71 @@ impl Networks {
         Ok(found)
     }
 
-    /// Ends in order: ready namespaces go and no more are made; what containers use stays for the
-    /// next daemon.
-    pub fn rest(&mut self) {
+    /// Ends in order. Ready namespaces go, and no more are made. With a container connected,
+    /// everything else stays for the next daemon, so that the container never notices. With none,
+    /// what was put into other firewalls is taken out, and our own tables go, unless they keep
+    /// closed what we opened when we switched forwarding on. Bridges stay.
+    pub fn end(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
         self.namespaces.rest();
         match self.wait_settled(RELEASE) {
             Ok(true) => {}
             Ok(false) => tracing::warn!("released endpoints are left to the next start"),
             Err(error) => tracing::warn!(%error, "released endpoints are left to the next start"),
         }
+        let linked = |e: &EndpointRecord| !e.host_links.is_empty();
+        let used = self.sandboxes.values().flat_map(|s| &s.endpoints).any(linked);
+        if !used && let Err(error) = self.firewall.unload() {
+            tracing::warn!(%error, "firewall rules stay");
+        }
         if self.sandboxes.is_empty() && self.dying.is_empty() {
             self.namespaces.leave();
         }
     }
 
+    /// One network that can't be made must not keep the daemon from starting, unless it is the
+    /// default one, whose flags are at hand.
+    fn restore_bridges(&mut self) -> Result<()> {
+        let networks: Vec<_> = self.networks.values().map(|n| n.network.clone()).collect();
+        for network in networks {
+            let plan = self.driver(&network.driver)?.network_plan(&network)?;
+            let done = plan.bridge.as_ref().map(|b| self.apply_bridge(b)).transpose();
+            let index = match done {
+                Ok(index) => index,
+                Err(error) if !network.predefined() => {
+                    tracing::error!(%error, network = network.name, "bridge could not be made");
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(state) = self.networks.get_mut(&network.id) {
+                state.bridge = index;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the host itself has of a subnet is not handed out, whatever the records say.
+    pub(super) fn hold_host_addresses(&mut self) -> Result<()> {
+        let all = route::addresses(&mut self.host)?;
+        for pool in self.networks.values_mut().flat_map(|n| &mut n.allocations) {
+            for address in &all {
+                // Its gateway is held already, and the rest is out of its range.
+                let _ = pool.reserve(address.address);
+            }
+        }
+        Ok(())
+    }
+
+    /// Only records: the kernel follows for all networks at once.
     fn ensure_built_in(&mut self) -> Result<()> {
         for (name, driver) in [("none", "null"), ("host", "host")] {
             if !self.networks.values().any(|n| n.network.name == name) {
                 let spec = NetworkSpec { name: name.to_owned(), ..NetworkSpec::default() };
                 let network = super::draft(&spec, driver)?;
-                self.add_network(network)?;
+                self.record_network(network)?;
             }
         }
         let known = self.networks.values().find(|n| n.network.name == "bridge");
@@ -107,7 +152,7 @@ impl Networks {
             (Some(bridge), None) => {
                 let bridge = bridge.clone();
                 let network = self.default_bridge(&bridge, None)?;
-                self.add_network(network).map(|_| ())
+                self.record_network(network).map(|_| ())
             }
             (None, _) => Ok(()),
         }
@@ -176,24 +221,6 @@ impl Networks {
         Ok(network)
     }
 
-    /// Switches forwarding on, and remembers that it was us, since then what others do not want
-    /// forwarded must not be.
-    fn forwarding(&self) -> Result<Variant> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let boot = boot.trim().to_owned();
-        let on = fs::read_to_string(FORWARD4).is_ok_and(|text| text.trim() != "0");
-        let mut ours = self.records.forwarding()?.is_some_and(|f| f.boot == boot);
-        if !on && self.config.ip_forward {
-            fs::write(FORWARD4, "1").map_err(|e| Error::kernel("switch IPv4 forwarding on", e))?;
-            self.records.put_forwarding(&Forwarding { boot })?;
-            ours = true;
-            tracing::info!(
-                "IPv4 forwarding was off and is on now; packets between other links of this host stay unforwarded"
-            );
-        }
-        Ok(Variant { gate: None, strict: ours && !self.config.ip_forward_no_drop })
-    }
-
     fn pin_host(&self) -> Result<()> {
         let path = self.namespaces.host_path();
         let at = |e: std::io::Error| Error::kernel(format!("pin {}", path.display()), e);
@@ -211,6 +238,9 @@ impl Networks {
             let endpoint = &record.endpoint;
             let Some(state) = self.networks.get_mut(&endpoint.network) else { continue };
             state.ports += record.host_links.len();
+            self.next_serial = self.next_serial.max(record.serial + 1);
+            let newest = record.serial >= state.newest;
+            state.newest = state.newest.max(record.serial);
             for pool in &mut state.allocations {
                 for address in endpoint
                     .ipv4
@@ -218,7 +248,7 @@ impl Networks {
                     .into_iter()
                     .chain(endpoint.ipv6.map(|a| std::net::IpAddr::V6(a.0)))
                 {
-                    if pool.reserve(address).is_ok() {
+                    if pool.reserve(address).is_ok() && newest {
                         pool.set_last(address);
                     }
                 }

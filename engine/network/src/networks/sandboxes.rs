@@ -91,14 +91,29 @@ impl Networks {
     }
 
     fn shared(&self, holder: &str) -> Result<Sandbox> {
-        let holder =
-            self.sandboxes.get(holder).ok_or_else(|| Error::NotRunning(holder.to_owned()))?;
-        let key = self.netns_path(&holder.record);
-        let netns = match (&holder.record.origin, &key) {
-            (Origin::Host, _) | (_, None) => Netns::Host,
+        let holder = self.holder(holder)?;
+        let key = self.netns_path(holder);
+        let netns = match (&holder.origin, &key) {
+            (Origin::Host, _) => Netns::Host,
             (_, Some(path)) => Netns::Path(path.clone()),
+            // Not made yet: nothing can be shared, least of all the host's.
+            (_, None) => return Err(Error::NotRunning(holder.container.clone())),
         };
-        Ok(Sandbox { id: holder.record.id.clone(), key, netns })
+        Ok(Sandbox { id: holder.id.clone(), key, netns })
+    }
+
+    /// Who has the namespace that a container shares, through any number of containers.
+    fn holder(&self, container: &str) -> Result<&SandboxRecord> {
+        let mut at = container;
+        for _ in 0..=self.sandboxes.len() {
+            let state = self.sandboxes.get(at).ok_or_else(|| Error::NotRunning(at.to_owned()))?;
+            match &state.record.origin {
+                Origin::Shared { container } => at = container,
+                _ => return Ok(&state.record),
+            }
+        }
+        // They share in a circle.
+        Err(Error::NotRunning(container.to_owned()))
     }
 
     /// The file that pins a sandbox's namespace.
@@ -110,12 +125,7 @@ impl Networks {
             Origin::Host => Some(self.namespaces.host_path()),
             Origin::Path { path } => Some(PathBuf::from(path)),
             Origin::Shared { container } => {
-                let holder = self.sandboxes.get(container)?;
-                // One step only: a shared sandbox is never shared again under its own name.
-                match holder.record.origin {
-                    Origin::Shared { .. } => None,
-                    _ => self.netns_path(&holder.record),
-                }
+                self.holder(container).ok().and_then(|holder| self.netns_path(holder))
             }
             Origin::AfterCreate { adopted: false } => None,
         }

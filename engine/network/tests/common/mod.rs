@@ -19,13 +19,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metastore::{Format, Store};
 use network::{Config, Endpoint, EndpointSpec, Networks, SandboxKind};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sys::netlink::route::{self, LinkChange, LinkRef, Veth};
 use sys::netlink::{Batch, Protocol, Socket};
 use sys::netns;
+
+pub mod firewalls;
+
+/// A connection that is to come about may take so long on a loaded machine.
+const LONG: Duration = Duration::from_secs(20);
+/// One that is not is awaited so long.
+pub const SHORT: Duration = Duration::from_millis(400);
 
 pub struct World {
     pub networks: Option<Networks>,
@@ -38,7 +46,7 @@ pub fn skipped() -> bool {
     if rustix::process::geteuid().is_root() {
         return false;
     }
-    println!("SKIPPED: needs root to make network namespaces");
+    println!("SKIPPED: network: needs root to make network namespaces");
     true
 }
 
@@ -67,9 +75,19 @@ impl World {
         Self { networks: None, folder, home }
     }
 
+    /// Another daemon's folder in the same namespace.
+    pub fn folder_only(name: &str) -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("ferry-network-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        Self { networks: None, folder, home: netns::current().unwrap() }
+    }
+
     pub fn config(&self) -> Config {
         let mut config = Config::new(self.folder.join("exec"));
         config.ready = 2;
+        // This machine's own bus knows nothing of the test's namespace.
+        config.bus = Some(dbus::Address::path(self.folder.join("bus")));
         config
     }
 
@@ -106,24 +124,62 @@ impl World {
         Container { netns: netns::open(&sandbox.key.unwrap()).unwrap(), endpoint }
     }
 
-    /// A machine outside: its own namespace, `192.0.2.2`, this host being `192.0.2.1`.
-    pub fn outside(&self) -> OwnedFd {
-        self.outside_named("up0", "192.0.2")
+    /// Does what waits, whenever the kernel or a bus tells of something, until `done`.
+    pub fn maintain_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            self.net().maintain().unwrap();
+            if done(self) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}: not within a minute");
+            let mut fds: Vec<PollFd<'_>> = self
+                .networks
+                .as_ref()
+                .unwrap()
+                .wakers()
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+                .collect();
+            let soon = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+            poll(&mut fds, Some(&soon)).unwrap();
+        }
     }
 
-    /// Another such machine, `NET.2`, behind another link, `NET.1`.
+    /// A machine outside: its own namespace, `192.0.2.2` and `2001:db8::2`, this host being the
+    /// first address of both.
+    pub fn outside(&self) -> OwnedFd {
+        let outside = self.outside_named("up0", "192.0.2");
+        let near = Socket::open(Protocol::Route).unwrap();
+        let far = inside(&outside, || Socket::open(Protocol::Route).unwrap()).join().unwrap();
+        for (mut socket, name, address) in
+            [(near, "up0", "2001:db8::1"), (far, "eth0", "2001:db8::2")]
+        {
+            let link = route::link_by_name(&mut socket, name).unwrap().unwrap().index;
+            let mut batch = Batch::default();
+            route::add_address(&mut batch, link, address.parse().unwrap(), 64);
+            if name == "eth0" {
+                let via = Some("2001:db8::1".parse().unwrap());
+                route::add_route(&mut batch, &route::Route { to: None, via, link, v4: false });
+            }
+            socket.request(batch).unwrap();
+        }
+        outside
+    }
+
+    /// Another such machine, `NET.2`, behind another link, `NET.1`. The link is a macvlan, since a veth
+    /// counts as a way to somebody inside this host.
     pub fn outside_named(&self, near_name: &str, net: &str) -> OwnedFd {
         let host = netns::current().unwrap();
         let there = netns::Excursion::begin_new(host.as_fd()).unwrap();
         let outside = netns::current().unwrap();
-        let mut far = Socket::open(Protocol::Route).unwrap();
         drop(there);
         let mut near = Socket::open(Protocol::Route).unwrap();
         let mut batch = Batch::default();
+        let wire = format!("{near_name}w");
         route::add_veth(
             &mut batch,
             &Veth {
-                name: near_name,
+                name: &wire,
                 master: None,
                 peer_name: "eth0",
                 peer_mac: [2, 0, 0, 0, 0, 9],
@@ -132,21 +188,21 @@ impl World {
             },
         );
         near.request(batch).unwrap();
-        for (socket, name, address) in
-            [(&mut near, near_name, format!("{net}.1")), (&mut far, "eth0", format!("{net}.2"))]
-        {
-            let link = route::link_by_name(socket, name).unwrap().unwrap();
-            let mut batch = Batch::default();
-            let up = LinkChange { up: Some(true), ..LinkChange::default() };
-            route::set_link(&mut batch, LinkRef::Index(link.index), &up);
-            route::add_address(&mut batch, link.index, address.parse().unwrap(), 24);
-            socket.request(batch).unwrap();
-        }
-        let link = route::link_by_name(&mut far, "eth0").unwrap().unwrap().index;
-        let mut batch = Batch::default();
-        let via = Some(format!("{net}.1").parse().unwrap());
-        route::add_route(&mut batch, &route::Route { to: None, via, link, v4: true });
-        far.request(batch).unwrap();
+        let set = |name: &str, address: String| {
+            program("ip", &["addr", "add", &address, "dev", name]).unwrap();
+            program("ip", &["link", "set", name, "up"]).unwrap();
+        };
+        // Else it answers for the addresses of the macvlan above it.
+        program("ip", &["link", "set", &wire, "up", "arp", "off"]).unwrap();
+        program("ip", &["link", "add", "link", &wire, "name", near_name, "type", "macvlan"]);
+        set(near_name, format!("{net}.1/24"));
+        let net = net.to_owned();
+        inside(&outside, move || {
+            set("eth0", format!("{net}.2/24"));
+            program("ip", &["route", "add", "default", "via", &format!("{net}.1")]).unwrap();
+        })
+        .join()
+        .unwrap();
         outside
     }
 
@@ -194,6 +250,10 @@ impl Container {
     pub fn ip(&self) -> IpAddr {
         IpAddr::V4(self.endpoint.ipv4.unwrap().0)
     }
+
+    pub fn ip6(&self) -> IpAddr {
+        IpAddr::V6(self.endpoint.ipv6.unwrap().0)
+    }
 }
 
 /// Runs `f` on a thread inside a namespace.
@@ -213,18 +273,37 @@ pub fn inside<T: Send + 'static>(
 }
 
 /// Connects from one namespace to an address in another, where a server answers with the address
-/// it sees; that, or `None` when no connection came about in half a second.
+/// it sees; that, or `None` when no connection comes about.
 pub fn reach(from: &OwnedFd, to: &OwnedFd, address: IpAddr) -> Option<IpAddr> {
-    let listener = inside(to, move || TcpListener::bind((address, 0)).unwrap()).join().unwrap();
-    let port = listener.local_addr().unwrap().port();
-    reach_listener(from, listener, SocketAddr::new(address, port))
+    reach_within(from, to, address, LONG)
 }
 
-pub fn reach_listener(from: &OwnedFd, listener: TcpListener, to: SocketAddr) -> Option<IpAddr> {
+/// Whether no connection comes about.
+pub fn cut_off(from: &OwnedFd, to: &OwnedFd, address: IpAddr) -> bool {
+    reach_within(from, to, address, SHORT).is_none()
+}
+
+pub fn reach_within(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    address: IpAddr,
+    within: Duration,
+) -> Option<IpAddr> {
+    let listener = inside(to, move || TcpListener::bind((address, 0)).unwrap()).join().unwrap();
+    let port = listener.local_addr().unwrap().port();
+    reach_listener(from, listener, SocketAddr::new(address, port), within)
+}
+
+pub fn reach_listener(
+    from: &OwnedFd,
+    listener: TcpListener,
+    to: SocketAddr,
+    within: Duration,
+) -> Option<IpAddr> {
     listener.set_nonblocking(true).unwrap();
     let client = inside(from, move || {
-        let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(500)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut stream = TcpStream::connect_timeout(&to, within).ok()?;
+        stream.set_read_timeout(Some(LONG)).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
         text.parse().ok()
@@ -245,7 +324,7 @@ pub fn program(name: &str, args: &[&str]) -> Option<String> {
         .map(|folder| Path::new(folder).join(name))
         .find(|path| path.exists());
     let Some(path) = found else {
-        println!("SKIPPED: no program {name}");
+        println!("SKIPPED: network: no program {name} (cargo xtask setup)");
         return None;
     };
     let output = Command::new(path).args(args).output().unwrap();

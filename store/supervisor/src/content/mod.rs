@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use containerd_api::events::ContentDelete;
 use metastore::{Batch, Class, Table};
-use oci::Digest;
+use oci::{Algorithm, Digest};
 use serde::{Deserialize, Serialize};
 
 pub use service::Service;
@@ -109,7 +109,18 @@ impl State {
         bytes: &[u8],
         labels: Labels,
     ) -> Result<Digest, Error> {
-        let digest = Digest::sha256(bytes);
+        self.content_put_as(context, Algorithm::Sha256, bytes, labels)
+    }
+
+    /// [`State::content_put`] under a digest of another algorithm.
+    pub fn content_put_as(
+        self: &std::sync::Arc<Self>,
+        context: &Context,
+        algorithm: Algorithm,
+        bytes: &[u8],
+        labels: Labels,
+    ) -> Result<Digest, Error> {
+        let digest = Digest::of(algorithm, bytes);
         if self.content_info(context, &digest).is_ok() {
             let paths: Vec<String> = labels.keys().map(|key| format!("labels.{key}")).collect();
             if !paths.is_empty() {

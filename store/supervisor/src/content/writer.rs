@@ -225,6 +225,34 @@ impl Writer {
         }
     }
 
+    /// Starts over, if need be, with a digest by `algorithm`, for a blob whose digest is not known
+    /// but whose algorithm is.
+    pub fn hash_by(&mut self, algorithm: Algorithm) -> Result<(), Error> {
+        if self.hasher.algorithm() == algorithm {
+            return Ok(());
+        }
+        self.truncate()?;
+        self.hasher = Hasher::new(algorithm);
+        Ok(())
+    }
+
+    // The algorithm may show only at the commit: then the bytes are read once more.
+    fn digest_by(&self, algorithm: Algorithm) -> Result<Digest, Error> {
+        let digest = self.digest();
+        if digest.algorithm() == algorithm {
+            return Ok(digest);
+        }
+        let what = || format!("hashing ingest {:?}", self.reference);
+        let mut file = if self.shared {
+            File::open(self.state.blob_path(&digest)).map_err(Error::io(what()))?
+        } else {
+            self.data().map_err(Error::io(what()))?
+        };
+        let mut hasher = Hasher::new(algorithm);
+        hash_file(&mut file, &mut hasher).map_err(Error::io(what()))?;
+        Ok(hasher.finish())
+    }
+
     /// Appends `data`.
     pub fn write(&mut self, data: &[u8]) -> Result<(), Error> {
         if self.shared {
@@ -244,7 +272,7 @@ impl Writer {
         let what = || format!("truncating ingest {:?}", self.reference);
         self.file.set_len(0).map_err(Error::io(what()))?;
         self.file.seek(SeekFrom::Start(0)).map_err(Error::io(what()))?;
-        self.hasher = Hasher::new(algorithm(self.ingest.expected));
+        self.hasher = Hasher::new(self.hasher.algorithm());
         self.offset = 0;
         self.shared = false;
         Ok(())
@@ -267,8 +295,12 @@ impl Writer {
                 self.reference, self.offset
             )));
         }
-        let digest = self.digest();
-        if let Some(expected) = expected.or(self.ingest.expected)
+        let expected = expected.or(self.ingest.expected);
+        let digest = match expected {
+            Some(expected) => self.digest_by(expected.algorithm())?,
+            None => self.digest(),
+        };
+        if let Some(expected) = expected
             && expected != digest
         {
             return Err(Error::FailedPrecondition(format!(
@@ -329,10 +361,6 @@ impl Writer {
     }
 }
 
-fn algorithm(expected: Option<Digest>) -> Algorithm {
-    expected.map_or(Algorithm::Sha256, |digest| digest.algorithm())
-}
-
 // The ingest's record, made or renewed; and whether it was made.
 fn record(
     state: &State,
@@ -382,13 +410,19 @@ fn open_data(folder: &Path, expected: Option<Digest>) -> Result<(File, Hasher, u
         .truncate(false)
         .open(folder.join("data"))
         .map_err(Error::io(what()))?;
-    let mut hasher = Hasher::new(algorithm(expected));
+    let mut hasher = Hasher::new(expected.map_or(Algorithm::Sha256, |digest| digest.algorithm()));
+    let length = hash_file(&mut file, &mut hasher).map_err(Error::io(what()))?;
+    Ok((file, hasher, length))
+}
+
+// Reads the file to its end, and says how far that was.
+fn hash_file(file: &mut File, hasher: &mut Hasher) -> std::io::Result<u64> {
     let mut length = 0;
     let mut buffer = vec![0; 128 << 10];
     loop {
-        let count = file.read(&mut buffer).map_err(Error::io(what()))?;
+        let count = file.read(&mut buffer)?;
         if count == 0 {
-            return Ok((file, hasher, length));
+            return Ok(length);
         }
         hasher.update(&buffer[..count]);
         length += count as u64;

@@ -14,8 +14,7 @@ use crate::labels::Labels;
 use crate::{Context, Error, State};
 use archive::{Compression, Compressor, Decompressor, HashWriter, diff_overlay, diff_trees};
 use containerd_api::types::Mount;
-use oci::digest::Algorithm;
-use oci::{Descriptor, Digest, media_type};
+use oci::{Algorithm, Descriptor, media_type};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -24,29 +23,26 @@ use target::Target;
 /// The label that tells a compressed layer's diff id.
 pub(crate) const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 
-pub(crate) fn sha256(bytes: &[u8; 32]) -> Result<Digest, Error> {
-    let digest = Digest::from_bytes(Algorithm::Sha256, bytes);
-    digest.ok_or_else(|| Error::Other("a sha256 of the wrong length".into()))
-}
-
 impl State {
-    /// Unpacks the layer `blob` onto `mounts`; returns the uncompressed layer's descriptor.
-    /// Blocks for as long as that takes.
+    /// Unpacks the layer `blob` onto `mounts`; returns the uncompressed layer's descriptor, its
+    /// digest by `algorithm`. Blocks for as long as that takes.
     pub fn diff_apply(
         &self,
         context: &Context,
         blob: &Descriptor,
         mounts: &[Mount],
+        algorithm: Algorithm,
         sync: bool,
     ) -> Result<Descriptor, Error> {
         let what = |e| Error::Other(format!("applying layer {}: {e}", blob.digest));
         let (file, info) = self.content_open(context, &blob.digest)?;
         let stream = Decompressor::new(file).map_err(what)?;
         let plain = stream.compression() == Compression::None;
+        let known = plain && blob.digest.algorithm() == algorithm;
         let target = Target::of(mounts)?;
         let options = archive::Options {
             whiteouts: target.whiteouts,
-            digest: !plain,
+            digest: (!known).then_some(algorithm),
             ..archive::Options::default()
         };
         let applied = archive::apply(stream, target.open()?, &options).map_err(what)?;
@@ -59,10 +55,7 @@ impl State {
                 source: e.into(),
             })?;
         }
-        let diff_id = match applied.diff_id {
-            Some(bytes) => sha256(&bytes)?,
-            None => blob.digest,
-        };
+        let diff_id = applied.diff_id.unwrap_or(blob.digest);
         let size = if plain { info.size } else { applied.stream_size };
         Ok(Descriptor::new(media_type::OCI_LAYER, diff_id, size))
     }
@@ -91,9 +84,9 @@ impl State {
         let sink = BlobSink { writer, size: 0 };
         let what = |e| Error::Other(format!("writing the layer {reference}: {e}"));
         let compressor = Compressor::new(sink, compression).map_err(what)?;
-        let (hashed, diff_id, _) = write_diff(left, right, HashWriter::new(compressor))?.finish();
+        let hashed = HashWriter::new(compressor, Algorithm::Sha256);
+        let (hashed, diff_id, _) = write_diff(left, right, hashed)?.finish();
         let BlobSink { writer, size } = hashed.finish().map_err(what)?;
-        let diff_id = sha256(&diff_id)?;
         if compression != Compression::None {
             labels.insert(UNCOMPRESSED.into(), diff_id.to_string());
         }

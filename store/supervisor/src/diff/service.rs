@@ -3,7 +3,7 @@
 use crate::{Context, Error, State, labels};
 use containerd_api::services::diff::v1 as api;
 use containerd_api::types;
-use oci::Descriptor;
+use oci::{Algorithm, Descriptor};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -55,8 +55,11 @@ impl api::diff_server::Diff for Service {
         let blob = from_wire(wish.diff)?;
         let state = Arc::clone(&self.0);
         let _end = self.0.activity.until_end();
-        let applied =
-            blocking(move || state.diff_apply(&context, &blob, &wish.mounts, wish.sync_fs)).await?;
+        // The call names no algorithm; containerd answers with this one.
+        let apply = move || {
+            state.diff_apply(&context, &blob, &wish.mounts, Algorithm::Sha256, wish.sync_fs)
+        };
+        let applied = blocking(apply).await?;
         Ok(Response::new(api::ApplyResponse { applied: Some(to_wire(&applied)) }))
     }
 

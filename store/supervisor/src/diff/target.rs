@@ -3,6 +3,7 @@
 use crate::Error;
 use archive::{Applied, Decompressor, Root, Whiteouts};
 use containerd_api::types::Mount;
+use oci::Algorithm;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen,
@@ -135,7 +136,7 @@ fn overlay(stack: &[PathBuf]) -> Result<OwnedFd, rustix::io::Errno> {
 pub(crate) fn extract(
     mounts: &[Mount],
     source: impl Read,
-    digest: bool,
+    digest: Option<Algorithm>,
 ) -> Result<(PathBuf, Applied), Error> {
     let target = Target::of(mounts)?;
     let failed = |e| Error::Other(format!("unpacking a layer: {e}"));

@@ -155,8 +155,8 @@ fn files(state: &State) -> Result<usize, Error> {
         known.insert(crate::context::name_of(&key));
     }
     let mut count = 0;
-    for algorithm in ["sha256", "sha512"] {
-        let folder = state.root.join("content/blobs").join(algorithm);
+    for algorithm in oci::Algorithm::ALL {
+        let folder = state.root.join("content/blobs").join(algorithm.as_str());
         let Ok(entries) = folder.read_dir() else { continue };
         for entry in entries.flatten() {
             let name = format!("{algorithm}:{}", entry.file_name().to_string_lossy());

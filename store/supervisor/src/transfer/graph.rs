@@ -93,7 +93,8 @@ impl Keeper<'_> {
             }
             Node::Leaf => {}
         }
-        self.state.content_put(self.context, bytes, labels)?;
+        let algorithm = of.digest.algorithm();
+        self.state.content_put_as(self.context, algorithm, bytes, labels)?;
         Ok(())
     }
 

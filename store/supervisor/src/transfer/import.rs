@@ -7,7 +7,7 @@ use super::layers::{Layer, Workers};
 use crate::content::Writer;
 use crate::{Context, Error, State};
 use archive::{Compression, Decompressor, Kind, Limits, Reader, Tail, clean};
-use oci::Digest;
+use oci::{Algorithm, Digest};
 use std::collections::HashMap;
 use std::io::{BufReader, Read};
 use std::sync::Arc;
@@ -47,10 +47,10 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// A document by name.
-    pub(super) fn document(&self, name: &str) -> Option<&[u8]> {
+    /// A document and its digest by name.
+    pub(super) fn document(&self, name: &str) -> Option<(Digest, &[u8])> {
         match self.member(name.as_bytes())? {
-            Member::Document(digest) => self.documents.get(digest).map(Vec::as_slice),
+            Member::Document(digest) => self.documents.get(digest).map(|d| (*digest, d.as_slice())),
             _ => None,
         }
     }
@@ -100,8 +100,8 @@ pub(super) fn read(
                 Kind::File if entry.size > 0 && entry.sparse.is_none() => {
                     let count = contents.members.len();
                     let reference = format!("{}{import}-{count}", crate::content::IMPORT);
-                    let member =
-                        member(&mut reader, entry.size, &reference, &workers, &mut contents)?;
+                    let source = Source { name: &name, size: entry.size, reference };
+                    let member = member(&mut reader, &source, &workers, &mut contents)?;
                     contents.members.insert(name, member);
                 }
                 _ => {}
@@ -126,13 +126,29 @@ fn link_target(name: &[u8], link: &[u8], kind: Kind) -> Vec<u8> {
     }
 }
 
+/// A member that is about to be read.
+struct Source<'a> {
+    name: &'a [u8],
+    size: u64,
+    /// The ingest that its bytes go to.
+    reference: String,
+}
+
+impl Source<'_> {
+    /// The algorithm of its digest. A layout's names tell it, and nothing else is taken from them.
+    fn algorithm(&self) -> Algorithm {
+        let below = |a: &Algorithm| self.name.starts_with(format!("blobs/{a}/").as_bytes());
+        Algorithm::ALL.into_iter().find(below).unwrap_or(Algorithm::Sha256)
+    }
+}
+
 fn member<R: std::io::BufRead>(
     reader: &mut Reader<R>,
-    size: u64,
-    reference: &str,
+    source: &Source<'_>,
     workers: &Workers,
     contents: &mut Contents,
 ) -> Result<Member, Error> {
+    let size = source.size;
     let failed = |e| Error::Other(format!("reading the image archive: {e}"));
     // The head tells a document from a layer; the rest follows it.
     let mut head = vec![0; usize::try_from(size.min(512)).unwrap_or(512)];
@@ -146,25 +162,26 @@ fn member<R: std::io::BufRead>(
                 "the image archive holds too many documents".into(),
             ));
         }
-        let digest = Digest::sha256(&head);
+        let digest = Digest::of(source.algorithm(), &head);
         contents.documents.insert(digest, head);
         return Ok(Member::Document(digest));
     }
-    let blob = blob(reader, size, &head, reference, workers)?;
+    let blob = blob(reader, source, &head, workers)?;
     contents.blobs.insert(blob.digest, blob.clone());
     Ok(Member::Blob(blob))
 }
 
 fn blob<R: std::io::BufRead>(
     reader: &mut Reader<R>,
-    size: u64,
+    source: &Source<'_>,
     head: &[u8],
-    reference: &str,
     workers: &Workers,
 ) -> Result<Blob, Error> {
+    let size = source.size;
     let compression =
         Compression::sniff(head).map_err(|e| Error::InvalidArgument(e.to_string()))?;
-    let mut writer = Writer::open(&workers.state, &workers.context, reference, size, None)?;
+    let mut writer = Writer::open(&workers.state, &workers.context, &source.reference, size, None)?;
+    writer.hash_by(source.algorithm())?;
     let tail = Tail::new();
     let looks_like_a_layer =
         compression != Compression::None || head.get(257..262) == Some(b"ustar");

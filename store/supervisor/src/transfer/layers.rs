@@ -8,7 +8,7 @@ use crate::labels::Labels;
 use crate::snapshots::{Kind, Place, Snapshotter};
 use crate::{Context, Error, State};
 use archive::{Compression, Deferred, TailReader};
-use oci::Digest;
+use oci::{Algorithm, Digest};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -25,6 +25,14 @@ pub(super) struct Layer {
     pub(super) diff_id: Option<Digest>,
     /// What only the layers below can settle.
     pub(super) deferred: Deferred,
+}
+
+impl Layer {
+    /// Whether its digest can be compared with `diff_id`: a layer that was unpacked before its
+    /// image's config was known may have been hashed by another algorithm.
+    pub(super) fn is_hashed_like(&self, diff_id: &Digest) -> bool {
+        self.diff_id.is_some_and(|own| own.algorithm() == diff_id.algorithm())
+    }
 }
 
 /// Bounds how many layers are in flight.
@@ -87,7 +95,7 @@ impl Workers {
         let (state, context) = (Arc::clone(&self.state), self.context.clone());
         let thread = std::thread::Builder::new().name("layer".into()).spawn(move || {
             let _slot = slot;
-            let digest = compression != Compression::None;
+            let digest = (compression != Compression::None).then_some(Algorithm::Sha256);
             extract_alone(&state, &context, &snapshotter, source, digest)
         });
         thread.map(Some).map_err(Error::io("starting a thread"))
@@ -135,7 +143,7 @@ pub(super) fn extract_alone(
     context: &Context,
     snapshotter: &str,
     source: impl std::io::Read,
-    digest: bool,
+    digest: Option<Algorithm>,
 ) -> Result<Layer, Error> {
     let key = format!("extract-{}", crate::state::random_uuid()?);
     let place = Place::new(context, Snapshotter::named(snapshotter)?);
@@ -143,10 +151,7 @@ pub(super) fn extract_alone(
     let extracted = extract(&mounts, source, digest);
     match extracted {
         Ok((folder, applied)) => {
-            let diff_id = applied
-                .diff_id
-                .and_then(|bytes| Digest::from_bytes(oci::digest::Algorithm::Sha256, &bytes));
-            Ok(Layer { key, folder, diff_id, deferred: applied.deferred })
+            Ok(Layer { key, folder, diff_id: applied.diff_id, deferred: applied.deferred })
         }
         Err(e) => {
             discard(state, context, snapshotter, &key);

@@ -54,13 +54,13 @@ struct MadeIndex<'a> {
 /// Finds the images. Made-up documents are added to `contents`.
 pub(super) fn resolve(contents: &mut Contents) -> Result<Resolved, Error> {
     let invalid = |what: String| Error::InvalidArgument(what);
-    if let Some(bytes) = contents.document("index.json") {
+    if let Some((digest, bytes)) = contents.document("index.json") {
         let index: Index =
             serde_json::from_slice(bytes).map_err(|e| invalid(format!("index.json: {e}")))?;
-        let descriptor = Descriptor::of(media_type::OCI_INDEX, bytes);
+        let descriptor = Descriptor::new(media_type::OCI_INDEX, digest, bytes.len() as u64);
         return Ok(Resolved { index: descriptor, images: index.manifests });
     }
-    let bytes = contents.document("manifest.json").ok_or_else(|| {
+    let (_, bytes) = contents.document("manifest.json").ok_or_else(|| {
         invalid(
             "unrecognized image format: the archive has no index.json and no manifest.json".into(),
         )
@@ -96,10 +96,11 @@ pub(super) fn resolve(contents: &mut Contents) -> Result<Resolved, Error> {
 fn made_up(contents: &mut Contents, entry: &Saved) -> Result<Descriptor, Error> {
     let missing =
         |name: &str| Error::InvalidArgument(format!("image archive: {name:?} is missing"));
-    let config = contents.document(&entry.config).ok_or_else(|| missing(&entry.config))?;
+    let (digest, config) =
+        contents.document(&entry.config).ok_or_else(|| missing(&entry.config))?;
     let parsed: oci::image::ImageConfig = serde_json::from_slice(config)
         .map_err(|e| Error::InvalidArgument(format!("{}: {e}", entry.config)))?;
-    let config = Descriptor::of(media_type::DOCKER_CONFIG, config);
+    let config = Descriptor::new(media_type::DOCKER_CONFIG, digest, config.len() as u64);
     let layer = |name: &String| {
         let blob = contents.blob(name).ok_or_else(|| missing(name))?;
         Ok(Descriptor::new(layer_type(blob), blob.digest, blob.size))

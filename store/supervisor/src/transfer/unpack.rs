@@ -8,7 +8,7 @@ use crate::labels::Labels;
 use crate::snapshots::{Kind, Place, Snapshotter};
 use crate::{Context, Error, State};
 use oci::image::{ChainId, ImageConfig, Manifest};
-use oci::{Descriptor, Digest, Platform};
+use oci::{Algorithm, Descriptor, Digest, Platform};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,8 +116,13 @@ impl Step<'_> {
         }
         let committed = if streams(snapshotter) {
             let layer = match ready.remove(&blob.digest) {
-                Some(layer) => layer,
-                None => self.extract(blob)?,
+                Some(layer) if layer.is_hashed_like(&diff_id) => layer,
+                unfit => {
+                    if let Some(layer) = unfit {
+                        discard(state, context, snapshotter, &layer.key);
+                    }
+                    self.extract(blob, diff_id.algorithm())?
+                }
             };
             let settled = self.settle(&layer, diff_id, &name);
             settled.inspect_err(|_| discard(state, context, snapshotter, &layer.key))
@@ -134,9 +139,9 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn extract(&self, blob: &Descriptor) -> Result<Layer, Error> {
+    fn extract(&self, blob: &Descriptor, digest: Algorithm) -> Result<Layer, Error> {
         let (file, _) = self.state.content_open(self.context, &blob.digest)?;
-        extract_alone(self.state, self.context, self.snapshotter, file, true)
+        extract_alone(self.state, self.context, self.snapshotter, file, Some(digest))
     }
 
     fn settle(&self, layer: &Layer, diff_id: Digest, name: &str) -> Result<(), Error> {
@@ -159,7 +164,9 @@ impl Step<'_> {
         let key = format!("extract-{}", crate::state::random_uuid()?);
         let below = self.below.map(|b| b.0.to_string()).unwrap_or_default();
         let mounts = state.prepare(&place, Kind::Active, &key, &below, Labels::new())?;
-        let done = state.diff_apply(self.context, blob, &mounts, false).and_then(|applied| {
+        let algorithm = diff_id.algorithm();
+        let applied = state.diff_apply(self.context, blob, &mounts, algorithm, false);
+        let done = applied.and_then(|applied| {
             if applied.digest != diff_id {
                 return Err(wrong(&applied.digest.to_string(), &diff_id));
             }

@@ -8,6 +8,7 @@ mod whiteout;
 use crate::read::{Limits, Reader, Time};
 use crate::root::{Root, clean};
 use crate::{ArchiveError, HashReader};
+use oci::{Algorithm, Digest};
 use rustix::fs::{self, AtFlags, Timespec, Timestamps};
 use std::collections::HashSet;
 use std::io::{BufReader, Read};
@@ -30,8 +31,8 @@ pub struct Options {
     pub whiteouts: Whiteouts,
     /// Bounds.
     pub limits: Limits,
-    /// Whether to compute the digest of the stream; false when it is known already.
-    pub digest: bool,
+    /// How to compute the digest of the stream; `None` when it is known already.
+    pub digest: Option<Algorithm>,
     /// Whether owners are set from the archive; otherwise everything belongs to the caller.
     pub owners: bool,
     /// Whether a folder may replace a file and a file a folder.
@@ -43,7 +44,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let (whiteouts, limits) = (Whiteouts::Overlay, Limits::default());
-        Self { whiteouts, limits, digest: true, owners: true, replace_kind: true, base: Vec::new() }
+        let digest = Some(Algorithm::Sha256);
+        Self { whiteouts, limits, digest, owners: true, replace_kind: true, base: Vec::new() }
     }
 }
 
@@ -68,8 +70,8 @@ pub struct MissingLink {
 /// The result of unpacking.
 #[derive(Debug)]
 pub struct Applied {
-    /// sha256 of the whole uncompressed stream, when it was asked for.
-    pub diff_id: Option<[u8; 32]>,
+    /// Digest of the whole uncompressed stream, when it was asked for.
+    pub diff_id: Option<Digest>,
     /// Bytes of the uncompressed stream.
     pub stream_size: u64,
     /// Bytes of file content that were unpacked.
@@ -83,8 +85,7 @@ pub struct Applied {
 /// Unpacks the uncompressed `stream` into `root`. The stream is read to its end, past the
 /// archive's, so that the digest covers all of it.
 pub fn apply<R: Read>(stream: R, root: Root, options: &Options) -> Result<Applied, ArchiveError> {
-    let hashed =
-        if options.digest { HashReader::new(stream) } else { HashReader::counting(stream) };
+    let hashed = HashReader::new(stream, options.digest);
     let mut reader = Reader::new(BufReader::with_capacity(256 * 1024, hashed), options.limits);
     let mut unpacker = Unpacker::new(root, options);
     while let Some(entry) = reader.next_entry()? {
@@ -115,7 +116,7 @@ impl<'a> Unpacker<'a> {
 
     fn finish(
         mut self,
-        diff_id: Option<[u8; 32]>,
+        diff_id: Option<Digest>,
         stream_size: u64,
     ) -> Result<Applied, ArchiveError> {
         let times = std::mem::take(&mut self.times);

@@ -208,6 +208,18 @@ impl Socket {
         Ok(false)
     }
 
+    /// The socket's own number: events carry that of who caused them.
+    pub fn port(&self) -> io::Result<u32> {
+        // SAFETY: all-zero is a valid sockaddr_nl.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        let mut len = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        // SAFETY: the address is live and its true length is passed.
+        let got = unsafe {
+            libc::getsockname(self.fd.as_raw_fd(), (&raw mut address).cast(), &raw mut len)
+        };
+        if got < 0 { Err(io::Error::last_os_error()) } else { Ok(address.nl_pid) }
+    }
+
     /// Gives the receive buffer back; the next answer makes a new one. For sockets that wait.
     pub fn trim(&mut self) {
         self.buffer = Vec::new();

@@ -23,39 +23,63 @@ pub struct BaseChain {
     pub drops: bool,
 }
 
-/// A rule, as far as recognising our own needs it.
+/// What becomes of a packet that a rule fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It passes this chain.
+    Accept,
+    /// It is dropped, or refused.
+    Drop,
+    /// Another chain judges, or it goes on.
+    Other,
+}
+
+/// A rule, as far as telling its effect on packets of a link needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Its handle within the table.
     pub handle: u64,
-    /// For each comparison of a link's name: whether of the incoming link, and the bytes.
+    /// For each comparison of a link's name: whether of the incoming link, and the bytes that it
+    /// begins with, a final zero included where the whole name counts.
     pub links: Vec<(bool, Vec<u8>)>,
-    /// Whether it ends in accept.
-    pub accepts: bool,
+    /// What it does.
+    pub end: End,
     /// Whether it also asks something else of the packet.
     pub more: bool,
+    /// Its comment.
+    pub comment: Option<String>,
 }
 
 fn u64_of(attrs: Attributes<'_>, kind: u16) -> Option<u64> {
     Some(u64::from_be_bytes(attrs.get(kind)?.try_into().ok()?))
 }
 
-/// The flags of a table; `None` when there is none of this name.
-pub fn table_flags(socket: &mut Socket, family: Family, table: &str) -> Result<Option<u32>, Error> {
+/// A table, as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// `TABLE_…`
+    pub flags: u32,
+    /// How many chains, sets and other objects it holds.
+    pub objects: u32,
+}
+
+/// The table of this name, if there is one.
+pub fn table(socket: &mut Socket, family: Family, table: &str) -> Result<Option<Table>, Error> {
     let mut batch = Batch::default();
     batch
         .message(GETTABLE, F_ACK, format!("find table {table}"))
         .fixed(&header(family.number()))
         .text(1, table);
-    let mut flags = None;
+    let mut found = None;
     let got = socket.get(batch, |h, body| {
         if h.kind == NEWTABLE {
             let attrs = Attributes::new(body.get(4..).unwrap_or(&[]));
-            flags = Some(attrs.be32(2).unwrap_or(0));
+            let number = |kind| attrs.be32(kind).unwrap_or(0);
+            found = Some(Table { flags: number(2), objects: number(3) });
         }
     });
     match got {
-        Ok(()) => Ok(flags),
+        Ok(()) => Ok(found),
         Err(e) if e.errno() == Some(libc::ENOENT) => Ok(None),
         Err(e) => Err(e),
     }
@@ -117,34 +141,68 @@ pub fn rules(
 }
 
 fn parse_rule(attrs: Attributes<'_>) -> Option<Rule> {
-    let mut rule =
-        Rule { handle: u64_of(attrs, 3)?, links: Vec::new(), accepts: false, more: false };
+    let mut rule = Rule {
+        handle: u64_of(attrs, 3)?,
+        links: Vec::new(),
+        end: End::Other,
+        more: false,
+        comment: attrs.get(7).and_then(comment),
+    };
     let mut loaded = None;
     for (_, element) in attrs.nested(4).into_iter().flatten() {
         let element = Attributes::new(element);
-        let Some(data) = element.nested(2) else { continue };
-        match element.text(1) {
-            Some("meta") => {
+        let name = element.text(1).unwrap_or_default();
+        let Some(data) = element.nested(2) else {
+            // An expression without parameters: refusing has some, counting may have none.
+            rule.more |= name != "counter";
+            continue;
+        };
+        match name {
+            "meta" => {
                 loaded = match data.be32(2) {
                     Some(6) => Some(true),
                     Some(7) => Some(false),
                     _ => None,
                 };
             }
-            Some("cmp") => {
-                if let (Some(incoming), Some(bytes)) =
-                    (loaded.take(), data.nested(3).and_then(|d| d.get(1)))
-                {
-                    rule.links.push((incoming, bytes.to_vec()));
+            "cmp" => {
+                let equal = data.be32(2) == Some(0);
+                match (loaded.take(), data.nested(3).and_then(|d| d.get(1))) {
+                    (Some(incoming), Some(bytes)) if equal => {
+                        rule.links.push((incoming, bytes.to_vec()));
+                    }
+                    _ => rule.more = true,
                 }
             }
-            Some("immediate") => {
+            "immediate" => {
                 let verdict = data.nested(2).and_then(|d| d.nested(2)).and_then(|v| v.be32(1));
-                rule.accepts = verdict == Some(1);
+                match verdict {
+                    Some(1) => rule.end = End::Accept,
+                    Some(0) => rule.end = End::Drop,
+                    Some(_) => {}
+                    None => rule.more = true,
+                }
             }
-            Some("counter") => {}
+            "reject" => rule.end = End::Drop,
+            // A module of iptables'; the others' packets go on, or it is not ours to say.
+            "target" if data.text(1) == Some("REJECT") => rule.end = End::Drop,
+            "target" | "counter" | "log" => {}
+            "match" if data.text(1) == Some("comment") => {}
             _ => rule.more = true,
         }
     }
     Some(rule)
+}
+
+/// The comment among a rule's notes: type, length, value, one after the other.
+fn comment(mut notes: &[u8]) -> Option<String> {
+    while let [kind, len, rest @ ..] = notes {
+        let value = rest.get(..usize::from(*len))?;
+        if *kind == 0 {
+            let text = value.split(|byte| *byte == 0).next()?;
+            return String::from_utf8(text.to_vec()).ok();
+        }
+        notes = &rest[usize::from(*len)..];
+    }
+    None
 }

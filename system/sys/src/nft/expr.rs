@@ -125,6 +125,8 @@ pub mod meta {
     pub const IIFNAME: u32 = 6;
     /// The outgoing link's name.
     pub const OIFNAME: u32 = 7;
+    /// The incoming link's kind: `veth`, `bridge`; empty for a device.
+    pub const IIFKIND: u32 = 26;
     /// The transport protocol.
     pub const L4PROTO: u32 = 16;
 }
@@ -135,18 +137,10 @@ impl Expr {
         Self::link(meta::IIFNAME, types::ifname(name).to_vec(), equal)
     }
 
-    /// Goes on when the name of the incoming (else outgoing) link begins so.
-    pub fn link_prefix(incoming: bool, prefix: &str) -> [Self; 2] {
-        let key = if incoming { meta::IIFNAME } else { meta::OIFNAME };
-        Self::link(key, prefix.as_bytes().to_vec(), true)
-    }
-
-    /// Goes on when the incoming (else outgoing) link has exactly this name.
-    pub fn link_name(incoming: bool, name: &str) -> [Self; 2] {
-        let key = if incoming { meta::IIFNAME } else { meta::OIFNAME };
-        let mut bytes = name.as_bytes().to_vec();
-        bytes.push(0);
-        Self::link(key, bytes, true)
+    /// Goes on when the name of the incoming (else outgoing) link begins with these bytes; with a
+    /// final zero the whole name must be so.
+    pub fn link_bytes(incoming: bool, bytes: &[u8]) -> [Self; 2] {
+        Self::link(if incoming { meta::IIFNAME } else { meta::OIFNAME }, bytes.to_vec(), true)
     }
 
     fn link(key: u32, bytes: Vec<u8>, equal: bool) -> [Self; 2] {

@@ -2,11 +2,13 @@
 //! and the dumps that the network crate needs of foreign tables. Which rules there are is not
 //! known here.
 
+use crate::netlink::{Attributes, Header};
+
 mod dump;
 mod expr;
 mod transaction;
 
-pub use dump::{BaseChain, Rule, base_chains, rules, table_flags};
+pub use dump::{BaseChain, End, Rule, Table, base_chains, rules, table};
 pub use expr::{Expr, Verdict, meta};
 pub use transaction::{Chain, Element, Hook, Set, Transaction};
 
@@ -69,6 +71,17 @@ pub(crate) const DELRULE: u16 = SUBSYS | 8;
 pub(crate) const NEWSET: u16 = SUBSYS | 9;
 pub(crate) const NEWSETELEM: u16 = SUBSYS | 0xc;
 pub(crate) const DELSETELEM: u16 = SUBSYS | 0xe;
+const NEWGEN: u16 = SUBSYS | 0xf;
+
+/// The name of the table that an event of [`GROUP_NFTABLES`] is about; `None` for the one that
+/// ends each change.
+pub fn event_table(header: Header, body: &[u8]) -> Option<&str> {
+    if header.kind == NEWGEN {
+        return None;
+    }
+    // Tables, chains, rules, sets and elements alike name it in their first attribute.
+    Attributes::new(body.get(4..)?).text(1)
+}
 
 pub(crate) fn header(family: u8) -> [u8; 4] {
     [family, 0, 0, 0]

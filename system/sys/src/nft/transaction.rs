@@ -147,7 +147,12 @@ impl Transaction {
                 .be32(6, types::concat(set.value))
                 .be32(7, types::key_length(set.value) as u32);
         }
-        message.be32(10, self.sets);
+        message = message.be32(10, self.sets);
+        if set.key == [types::IFNAME] {
+            // A note for the program nft, which shows such keys as empty without it: they are in
+            // the machine's byte order.
+            message.attr(13, &[0, 4, 1, 0, 0, 0]);
+        }
     }
 
     /// Adds elements; one that is there already, with the same value, is no error.
@@ -187,17 +192,33 @@ impl Transaction {
 
     /// Adds a rule at the end of its chain.
     pub fn append_rule(&mut self, family: Family, table: &str, chain: &str, rule: &[Expr]) {
-        self.rule(F_CREATE | F_APPEND, family, table, chain, rule);
+        self.rule(F_CREATE | F_APPEND, family, table, chain, rule, None);
     }
 
-    /// Adds a rule at the start of its chain.
-    pub fn insert_rule(&mut self, family: Family, table: &str, chain: &str, rule: &[Expr]) {
-        self.rule(F_CREATE, family, table, chain, rule);
+    /// Adds a rule at the start of its chain, with a comment (of which 254 bytes count).
+    pub fn insert_rule(
+        &mut self,
+        family: Family,
+        table: &str,
+        chain: &str,
+        rule: &[Expr],
+        comment: &str,
+    ) {
+        self.rule(F_CREATE, family, table, chain, rule, Some(comment));
     }
 
-    fn rule(&mut self, flags: u16, family: Family, table: &str, chain: &str, rule: &[Expr]) {
+    fn rule(
+        &mut self,
+        flags: u16,
+        family: Family,
+        table: &str,
+        chain: &str,
+        rule: &[Expr],
+        comment: Option<&str>,
+    ) {
         self.changes += 1;
-        self.batch
+        let message = self
+            .batch
             .message(NEWRULE, flags | F_ACK, format!("add rule to {table} {chain}"))
             .fixed(&header(family.number()))
             .text(1, table)
@@ -207,6 +228,13 @@ impl Transaction {
                     expr.encode(list);
                 }
             });
+        if let Some(comment) = comment {
+            let text = &comment.as_bytes()[..comment.len().min(254)];
+            let mut note = vec![0, text.len() as u8 + 1];
+            note.extend_from_slice(text);
+            note.push(0);
+            message.attr(7, &note);
+        }
     }
 
     /// Removes the rule with this handle.

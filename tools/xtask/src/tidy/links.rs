@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::run::{command, output};
 
 /// What everybody may link.
-const PROTOCOL: [&str; 4] = ["oci", "engine-api", "containerd-api", "shim-api"];
+const PROTOCOL: [&str; 5] = ["oci", "engine-api", "containerd-api", "shim-api", "options"];
 
 /// Each library → the libraries of ours that it may link besides the protocols. Programs
 /// (`bin/`) and tools may link anything.
@@ -18,30 +18,44 @@ const MAY_LINK: &[(&str, &[&str])] = &[
     ("engine-api", &[]),
     ("containerd-api", &[]),
     ("shim-api", &[]),
+    ("options", &[]),
     ("sys", &[]),
-    ("cgroup", &["sys"]),
+    ("dbus", &[]),
+    ("cgroup", &["sys", "dbus"]),
     ("archive", &["sys"]),
     ("runtime", &["sys", "cgroup"]),
     ("shim", &["sys", "cgroup"]),
+    ("registry-client", &[]),
     ("metastore", &["sys"]),
-    ("supervisor", &["metastore", "archive", "sys"]),
+    ("supervisor", &["metastore", "archive", "registry-client", "sys"]),
+    ("registry-server", &["registry-client", "sys"]),
     ("engine-client", &["sys"]),
     ("containerd-rpc", &[]),
-    ("cli", &["engine-client", "sys"]),
+    ("cli", &["engine-client", "registry-client", "sys"]),
     ("ipam", &[]),
     ("plan", &[]),
-    ("images", &["containerd-rpc", "metastore"]),
-    ("network", &["ipam", "sys", "metastore"]),
+    ("images", &["containerd-rpc", "metastore", "registry-client"]),
+    ("network", &["ipam", "sys", "dbus", "metastore"]),
     (
         "daemon",
-        &["containerd-rpc", "images", "ipam", "metastore", "network", "plan", "sys", "archive"],
+        &[
+            "containerd-rpc",
+            "images",
+            "ipam",
+            "metastore",
+            "network",
+            "plan",
+            "registry-client",
+            "sys",
+            "archive",
+        ],
     ),
 ];
 
 /// Each library → foreign crates that must appear nowhere below it.
 const MUST_NOT_REACH: &[(&[&str], &[&str])] = &[
     (
-        &["sys", "cgroup", "runtime", "shim", "shim-api", "oci"],
+        &["sys", "dbus", "cgroup", "runtime", "shim", "shim-api", "oci"],
         &["tokio", "tonic", "hyper", "clap", "regex", "tracing-subscriber", "cc", "redb"],
     ),
     (&["archive"], &["tokio", "tonic", "hyper", "clap"]),

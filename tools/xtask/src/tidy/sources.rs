@@ -20,7 +20,9 @@ pub struct Source {
 /// Every `.rs` file below the folders that hold crates.
 pub fn all() -> Result<Vec<Source>> {
     let mut files = Vec::new();
-    for top in ["bin", "protocol", "system", "runtime", "store", "client", "engine", "tools"] {
+    for top in
+        ["bin", "protocol", "system", "runtime", "registry", "store", "client", "engine", "tools"]
+    {
         collect(Path::new(top), &mut files).with_context(|| format!("cannot walk {top}"))?;
     }
     files.sort();

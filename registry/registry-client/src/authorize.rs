@@ -1,0 +1,134 @@
+//! What a request shows of who asks: nothing, a password, or a token, and another one when
+//! that was refused.
+
+use http::HeaderValue;
+
+use crate::challenge::{self, Challenge};
+use crate::credentials::{CredentialRequest, Credentials};
+use crate::error::{At, Error};
+use crate::remote::{Contact, Remote};
+use crate::scope::Scopes;
+use crate::session::{Call, Reply, Session};
+use crate::token::{self, TokenRequest};
+
+/// What a request shows of who asks.
+pub(crate) struct Proof {
+    pub(crate) value: Option<HeaderValue>,
+    /// Whether another attempt to get one would be no better.
+    pub(crate) fresh: bool,
+}
+
+impl Session {
+    /// Something better to show after a refusal, if there is any.
+    pub(crate) async fn renew(
+        &self,
+        remote: &Remote,
+        contact: &Contact,
+        call: &Call<'_>,
+        at: &At,
+        reply: &Reply,
+        proof: &Proof,
+    ) -> Result<Option<HeaderValue>, Error> {
+        let mut challenges = challenge::of_headers(&reply.headers);
+        match reply.status {
+            401 => {}
+            // Rights may have been granted since a kept token was given.
+            403 if !proof.fresh && challenges.is_empty() => {
+                challenges.clone_from(&contact.challenges);
+            }
+            _ => return Ok(None),
+        }
+        let wanted = scopes_of(&challenges, call.scopes);
+        let hopeless = proof.fresh && proof.value.is_some() && wanted == *call.scopes;
+        if challenges.is_empty() || hopeless {
+            return Ok(None);
+        }
+        remote.heard(challenges.clone()).await;
+        let again = Call { scopes: &wanted, ..call.clone() };
+        let rejected = proof.value.as_ref();
+        let better = self.prove(remote, contact, &challenges, &again, at, rejected).await?;
+        Ok(better.value.filter(|value| Some(value) != proof.value.as_ref()))
+    }
+
+    /// What to show for these challenges.
+    pub(crate) async fn prove(
+        &self,
+        remote: &Remote,
+        contact: &Contact,
+        challenges: &[Challenge],
+        call: &Call<'_>,
+        at: &At,
+        rejected: Option<&HeaderValue>,
+    ) -> Result<Proof, Error> {
+        let known = challenges.iter().any(|c| c.is("bearer") || c.is("basic"));
+        if !known && !challenges.is_empty() {
+            return Ok(Proof { value: None, fresh: true });
+        }
+        let credentials = if challenges.is_empty() {
+            Credentials::Anonymous
+        } else {
+            self.credentials(remote, challenges, at, rejected.is_some()).await?
+        };
+        if let Credentials::RegistryToken(token) = &credentials {
+            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
+            let mut value =
+                value.map_err(|_| Error::protocol(at.clone(), "malformed registry token"))?;
+            value.set_sensitive(true);
+            return Ok(Proof { value: Some(value), fresh: true });
+        }
+        let basic = credentials.basic();
+        for challenge in challenges {
+            if challenge.is("bearer") {
+                let request = TokenRequest {
+                    challenge,
+                    scopes: call.scopes,
+                    credentials: &credentials,
+                    user_agent: self.user_agent(),
+                    timeout: self.client.config.timeouts.answer,
+                    at,
+                };
+                let tokens = &self.client.tokens;
+                let granted =
+                    token::token(tokens, remote, &contact.base, &request, rejected).await?;
+                return Ok(Proof { value: Some(granted.value), fresh: granted.fresh });
+            }
+            let other = challenges.iter().any(|c| c.is("bearer"));
+            if challenge.is("basic") && (basic.is_some() || !other) {
+                let value = basic.ok_or_else(|| Error::NoCredentials { at: at.clone() })?;
+                return Ok(Proof { value: Some(value), fresh: true });
+            }
+        }
+        Ok(Proof { value: None, fresh: false })
+    }
+
+    /// The credentials for a host; the source is asked once, and again after a refusal.
+    async fn credentials(
+        &self,
+        remote: &Remote,
+        challenges: &[Challenge],
+        at: &At,
+        refused: bool,
+    ) -> Result<Credentials, Error> {
+        let mut known = self.found.credentials.lock().await;
+        if let Some(credentials) = known.get(&remote.host.authority).filter(|_| !refused) {
+            return Ok(credentials.clone());
+        }
+        let request = CredentialRequest {
+            registry: &self.registry,
+            host: &remote.host.authority,
+            upstream: remote.host.upstream,
+            challenges,
+        };
+        let found = self.credentials.credentials(request).await;
+        let found =
+            found.map_err(|why| Error::protocol(at.clone(), format!("no credentials: {why}")))?;
+        known.insert(remote.host.authority.clone(), found.clone());
+        Ok(found)
+    }
+}
+
+/// What a challenge wants, joined with what the request needs anyway.
+fn scopes_of(challenges: &[Challenge], needed: &Scopes) -> Scopes {
+    let asked = challenges.iter().filter(|c| c.is("bearer")).filter_map(|c| c.get("scope"));
+    asked.fold(needed.clone(), |scopes, text| scopes.with(&Scopes::parse(text)))
+}

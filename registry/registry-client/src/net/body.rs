@@ -1,0 +1,206 @@
+//! Bodies: what is sent, with its length known before, and what comes, with a limit on
+//! how long it may be silent. Chunks pass through as they are; nothing is copied.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::transport::Failure;
+
+/// Chunks of a body to send.
+pub type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// When the connection last took something of a body.
+pub(crate) struct Activity {
+    base: Instant,
+    millis: AtomicU64,
+}
+
+impl Activity {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { base: Instant::now(), millis: AtomicU64::new(0) })
+    }
+
+    fn note(&self) {
+        self.millis.store(self.base.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn last(&self) -> Instant {
+        self.base + Duration::from_millis(self.millis.load(Ordering::Relaxed))
+    }
+}
+
+/// A request's body.
+pub(crate) struct Outgoing {
+    content: Content,
+    activity: Arc<Activity>,
+}
+
+enum Content {
+    Empty,
+    Whole(Bytes),
+    Chunks { chunks: Chunks, left: u64 },
+}
+
+/// The source of a body failed: no fault of the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct SourceFailed(pub(crate) io::Error);
+
+impl Outgoing {
+    pub(crate) fn empty(activity: Arc<Activity>) -> Self {
+        Self { content: Content::Empty, activity }
+    }
+
+    pub(crate) fn whole(bytes: Bytes, activity: Arc<Activity>) -> Self {
+        Self { content: Content::Whole(bytes), activity }
+    }
+
+    /// Exactly `length` bytes of `chunks`.
+    pub(crate) fn chunks(chunks: Chunks, length: u64, activity: Arc<Activity>) -> Self {
+        Self { content: Content::Chunks { chunks, left: length }, activity }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = SourceFailed;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, SourceFailed>>> {
+        self.activity.note();
+        let (chunks, left) = match &mut self.content {
+            Content::Empty => return Poll::Ready(None),
+            Content::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.content = Content::Empty;
+                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+            }
+            Content::Chunks { chunks, left } => (chunks, left),
+        };
+        if *left == 0 {
+            return Poll::Ready(None);
+        }
+        let failed = |error| Poll::Ready(Some(Err(SourceFailed(error))));
+        match ready!(chunks.as_mut().poll_next(cx)) {
+            Some(Ok(mut bytes)) => {
+                // A source that grew meanwhile must not spoil the framing.
+                bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= bytes.len() as u64;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Some(Err(error)) => failed(error),
+            None => failed(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("the content ended {left} bytes early"),
+            )),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Chunks { left, .. } => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(match &self.content {
+            Content::Empty => 0,
+            Content::Whole(bytes) => bytes.len() as u64,
+            Content::Chunks { left, .. } => *left,
+        })
+    }
+}
+
+/// An answer's body.
+pub(crate) struct Incoming {
+    inner: hyper::body::Incoming,
+    idle: Duration,
+    /// Armed only while nothing comes, so that a busy body costs no timer.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Incoming {
+    pub(crate) fn new(inner: hyper::body::Incoming, idle: Duration) -> Self {
+        Self { inner, idle, timer: None }
+    }
+
+    /// The next chunk; `None` at the orderly end.
+    pub(crate) fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Failure>>> {
+        loop {
+            match Pin::new(&mut self.inner).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.timer = None;
+                    // Trailers say nothing in this protocol.
+                    if let Ok(bytes) = frame.into_data()
+                        && !bytes.is_empty()
+                    {
+                        return Poll::Ready(Some(Ok(bytes)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(Failure::of_hyper(&error))));
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => break,
+            }
+        }
+        let idle = self.idle;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + idle)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err(Failure::Silent(idle))))
+    }
+}
+
+/// A small body whole; `None` when it is larger than `limit`.
+pub(crate) async fn collect(body: &mut Incoming, limit: u64) -> Result<Option<Bytes>, Failure> {
+    let announced = body.inner.size_hint().lower();
+    if announced > limit {
+        return Ok(None);
+    }
+    let mut whole = BytesMut::new();
+    let mut single: Option<Bytes> = None;
+    while let Some(chunk) = std::future::poll_fn(|cx| body.poll_chunk(cx)).await {
+        let chunk = chunk?;
+        if (whole.len() + single.as_ref().map_or(0, Bytes::len) + chunk.len()) as u64 > limit {
+            return Ok(None);
+        }
+        if whole.is_empty() && single.is_none() {
+            single = Some(chunk);
+            continue;
+        }
+        if let Some(first) = single.take() {
+            whole.extend_from_slice(&first);
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(Some(single.unwrap_or_else(|| whole.freeze())))
+}
+
+/// Reads a body that nobody wants, so that its connection can be used again; gives up
+/// when it is long or slow, and then the connection is closed.
+pub(crate) async fn drain(mut body: Incoming) {
+    const LIMIT: u64 = 64 << 10;
+    const WAIT: Duration = Duration::from_secs(2);
+    if body.inner.is_end_stream() {
+        return;
+    }
+    body.idle = WAIT;
+    let _ = collect(&mut body, LIMIT).await;
+}
