@@ -20,7 +20,6 @@ use network::{Config as NetworkConfig, Networks};
 use oci::Platform;
 use sys::lock::Lock;
 use tokio_util::sync::CancellationToken;
-
 use tracing::{info, warn};
 
 use crate::config::{self, Settings};
@@ -73,7 +72,6 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
             serve::serve(&engine, listeners, stop).await;
             tell("STOPPING=1");
             restore::end(&engine).await;
-            end_network(engine.network.clone()).await;
             Ok(())
         }
         Some(Err(e)) => Err(e),
@@ -127,14 +125,6 @@ async fn open(settings: &Arc<Settings>, client: &Client) -> Result<Arc<Engine>, 
     events::follow_first(&engine).await?;
     restore::start_due(&engine).await;
     Ok(engine)
-}
-
-/// Lets the network thread end in order: the process would not wait for it.
-async fn end_network(kernel: network::thread::Handle) {
-    let ended = tokio::task::spawn_blocking(move || kernel.call(Networks::end));
-    if ended.await.is_err() {
-        tracing::warn!("the network thread did not end in order");
-    }
 }
 
 fn prepare_folders(settings: &Settings) -> Result<(), StartupError> {

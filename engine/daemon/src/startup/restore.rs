@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use network::Networks;
 use tracing::{info, warn};
 
 use super::StartupError;
@@ -144,6 +145,12 @@ pub(super) async fn end(engine: &Arc<Engine>) {
     engine.chores.close();
     if tokio::time::timeout(TEAR_DOWN, engine.chores.wait()).await.is_err() {
         warn!("{} tear-downs are left to the next start", engine.chores.len());
+    }
+    let handle = engine.network.clone();
+    // Only what nobody uses goes; the rest is the next daemon's.
+    let resting = tokio::task::spawn_blocking(move || handle.call(Networks::end));
+    if resting.await.is_err() {
+        warn!("the network's thread ended early");
     }
 }
 

@@ -75,7 +75,7 @@ impl Networks {
         Ok(found)
     }
 
-    /// Ends in order. Ready namespaces go, and no more are made. With a container connected,
+    /// Ends in order. Ready namespaces go and no more are made. With a container connected,
     /// everything else stays for the next daemon, so that the container never notices. With none,
     /// what was put into other firewalls is taken out, and our own tables go, unless they keep
     /// closed what we opened when we switched forwarding on. Bridges stay.
@@ -89,13 +89,13 @@ impl Networks {
             Ok(false) => tracing::warn!("released endpoints are left to the next start"),
             Err(error) => tracing::warn!(%error, "released endpoints are left to the next start"),
         }
+        if self.sandboxes.is_empty() && self.dying.is_empty() {
+            self.namespaces.leave();
+        }
         let linked = |e: &EndpointRecord| !e.host_links.is_empty();
         let used = self.sandboxes.values().flat_map(|s| &s.endpoints).any(linked);
         if !used && let Err(error) = self.firewall.unload() {
             tracing::warn!(%error, "firewall rules stay");
-        }
-        if self.sandboxes.is_empty() && self.dying.is_empty() {
-            self.namespaces.leave();
         }
     }
 
