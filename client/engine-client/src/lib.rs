@@ -12,6 +12,6 @@ mod http;
 pub use client::{Client, Payload, Query};
 pub use config::Config;
 pub use context::{Context, ContextError, ContextStore, indent_json};
-pub use endpoint::{Endpoint, InvalidHost};
+pub use endpoint::{Endpoint, InvalidHost, full_address};
 pub use error::ClientError;
 pub use http::{Body, Hijacked, Response, Stream};

@@ -5,4 +5,5 @@ pub mod containers;
 pub mod exec;
 pub mod images;
 pub mod networks;
+mod patterns;
 pub mod system;
