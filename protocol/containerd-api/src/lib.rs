@@ -30,5 +30,10 @@ pub use prost_types;
 pub const NAMESPACE_KEY: &str = "containerd-namespace";
 /// gRPC metadata key that names the lease of a call.
 pub const LEASE_KEY: &str = "containerd-lease";
+/// gRPC metadata key of a failed transfer: the HTTP status that docker's API has for the error of
+/// a registry. ferry-containerd sends it; containerd does not.
+pub const TOLD_STATUS_KEY: &str = "ferry-docker-status";
+/// gRPC metadata key of a failed transfer: docker's text for the error of a registry.
+pub const TOLD_MESSAGE_KEY: &str = "ferry-docker-message-bin";
 /// Longest message on containerd's socket, in bytes.
 pub const MAX_MESSAGE: usize = 16 << 20;

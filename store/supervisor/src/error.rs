@@ -1,5 +1,6 @@
 //! The one error of all services, and its gRPC status in one match.
 
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 /// What a service answers instead of a result. Texts are containerd's: `WHAT: not found`.
@@ -32,6 +33,19 @@ pub enum Error {
     /// Not offered by Ferry; the text names it.
     #[error("{0}: not implemented")]
     Unimplemented(String),
+    /// Given up by whoever asked.
+    #[error("{0}: context canceled")]
+    Cancelled(String),
+    /// A registry refused or could not be reached.
+    #[error("{text}")]
+    Registry {
+        /// What happened.
+        text: String,
+        /// The gRPC code for it.
+        code: Code,
+        /// The same in docker's words.
+        told: registry_client::Told,
+    },
     /// The kernel refused; the text says what was attempted on which object.
     #[error("{what}: {source}")]
     Io {
@@ -71,14 +85,42 @@ impl Error {
             Self::Aborted(_) => Code::Aborted,
             Self::DeadlineExceeded(_) => Code::DeadlineExceeded,
             Self::Unimplemented(_) => Code::Unimplemented,
+            Self::Cancelled(_) => Code::Cancelled,
+            Self::Registry { code, .. } => *code,
             Self::Io { .. } | Self::Store(_) | Self::Other(_) => Code::Unknown,
         }
     }
 }
 
+/// The gRPC code for what a registry did.
+pub(crate) fn registry_code(error: &registry_client::Error) -> Code {
+    use registry_client::Error as E;
+    match error {
+        E::NotFound { .. } => Code::NotFound,
+        E::Unauthorized { .. } | E::NoCredentials { .. } | E::Token { .. } => Code::Unauthenticated,
+        E::Denied { .. } => Code::PermissionDenied,
+        E::RateLimited { .. } => Code::ResourceExhausted,
+        E::InvalidParameter(_) | E::InvalidRegistry { .. } | E::SchemaOne { .. } => {
+            Code::InvalidArgument
+        }
+        E::Connect { .. } | E::Timeout { .. } | E::Broken { .. } | E::Server { .. } => {
+            Code::Unavailable
+        }
+        E::DigestMismatch { .. } | E::SizeMismatch { .. } | E::Truncated { .. } => Code::DataLoss,
+        _ => Code::Unknown,
+    }
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Self::new(error.code(), error.to_string())
+        let mut status = Self::new(error.code(), error.to_string());
+        if let Error::Registry { told, .. } = error {
+            // Clients that know docker's words for it find them here; others need not look.
+            let message = MetadataValue::from_bytes(told.message.as_bytes());
+            status.metadata_mut().insert_bin(containerd_api::TOLD_MESSAGE_KEY, message);
+            status.metadata_mut().insert(containerd_api::TOLD_STATUS_KEY, told.status.into());
+        }
+        status
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Absent here: the shim's own code, the Docker API, and any knowledge of ferryd.
 
+pub mod check;
 pub mod children;
 pub mod config;
 pub mod containers;

@@ -95,6 +95,8 @@ pub async fn serve(
     state: Arc<State>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
+    let torn = Arc::clone(&state);
+    crate::diff::blocking(move || crate::transfer::restore(&torn)).await?;
     let listener = bind(&config.address, config.uid, config.gid)?;
     let running = Running::start(config, &state).await?;
     let routes = routes(&state, &running);

@@ -41,6 +41,7 @@ pub struct State {
     pub(crate) folders: Folders,
     pub(crate) open_refs: OpenRefs,
     pub(crate) pending_blobs: PendingBlobs,
+    pub(crate) flights: crate::transfer::Flights,
     writing: Mutex<()>,
     /// The root is ours alone.
     _lock: Lock,
@@ -76,6 +77,7 @@ impl State {
             folders,
             open_refs: OpenRefs::default(),
             pending_blobs: PendingBlobs::default(),
+            flights: crate::transfer::Flights::default(),
             root: config.root.clone(),
             run: config.state.clone(),
             address: config.address.clone(),

@@ -61,7 +61,7 @@ fn an_image_whose_digests_are_all_sha512_is_loaded_and_unpacked() {
         ImageReference { is_prefix: true, allow_overwrite: true, ..ImageReference::default() };
     let wish =
         ImageStore { unpacks: vec![unpack], extra_references: vec![any], ..Default::default() };
-    let stored = import(&state, &context, archive.as_slice(), &wish, &Progress::new(None)).unwrap();
+    let stored = import(&state, &context, archive.as_slice(), &wish, &Progress::default()).unwrap();
     assert_eq!(stored[0].1.digest, manifest);
     let place = Place::new(&context, Snapshotter::Overlayfs);
     let all = state.snapshots(&place).unwrap();

@@ -244,7 +244,7 @@ fn layers_of_an_earlier_boot_that_were_not_synced_are_unpacked_again() {
         ImageStore { unpacks: vec![unpack], extra_references: vec![any], ..Default::default() };
     let load = |state: &Arc<State>| {
         let file = std::fs::File::open(&archive).unwrap();
-        import(state, &context, file, &wish, &Progress::new(None)).unwrap();
+        import(state, &context, file, &wish, &Progress::default()).unwrap();
         let all = state.snapshots(&place(&context)).unwrap();
         let (name, layer) = all.into_iter().find(|(_, s)| s.kind == Kind::Committed).unwrap();
         (name, state.layer_path(&layer))
@@ -256,13 +256,25 @@ fn layers_of_an_earlier_boot_that_were_not_synced_are_unpacked_again() {
     state.prepare(&place(&context), Kind::Active, "c", &name, Labels::new()).unwrap();
     // What a power cut leaves of files that were never written back.
     std::fs::remove_dir_all(layer.join("bin")).unwrap();
+    // A container's snapshot stays: what was synced of it is not to be lost with its image.
+    let written = state.layer_path(&state.snapshot(&place(&context), "c").unwrap()).join("data");
+    std::fs::write(&written, "kept").unwrap();
+    // What never had a blob can't come back, nor what stands on it.
+    state.prepare(&place(&context), Kind::Active, "x", "", Labels::new()).unwrap();
+    state.commit_snapshot(&place(&context), "no-blob", "x", "", Labels::new()).unwrap();
+    state.prepare(&place(&context), Kind::Active, "y", "no-blob", Labels::new()).unwrap();
     let store = store.reopen();
     assert!(matches!(store.state.snapshot(&place(&context), &name), Err(Error::NotFound(_))));
-    assert!(store.state.snapshot(&place(&context), "c").is_err());
     assert!(!layer.exists());
-    let (again, layer) = load(&store.state);
-    assert_eq!(again, name);
-    assert!(layer.join("bin/busybox").is_file());
+    supervisor::transfer::restore(&store.state).unwrap();
+    let again = store.state.snapshot(&place(&context), &name).unwrap();
+    assert!(store.state.layer_path(&again).join("bin/busybox").is_file());
+    let mounts = store.state.mounts(&place(&context), "c").unwrap();
+    let lower = store.state.layer_path(&again).display().to_string();
+    assert!(mounts[0].options.iter().any(|o| o.contains(&lower)));
+    assert_eq!(std::fs::read_to_string(&written).unwrap(), "kept");
+    assert!(store.state.snapshot(&place(&context), "y").is_err());
+    assert_eq!(store.state.inconsistencies().unwrap(), Vec::<String>::new());
     // In the same boot the page cache stands: nothing is dropped.
     let store = store.reopen();
     assert!(store.state.snapshot(&place(&context), &name).is_ok());

@@ -6,4 +6,6 @@ pub mod exec;
 pub mod images;
 pub mod networks;
 mod patterns;
+pub mod registries;
 pub mod system;
+pub mod transfers;

@@ -202,7 +202,10 @@ impl Writer {
 
     /// The data file, opened anew for reading from its beginning; it stays readable after commit.
     pub fn data(&self) -> std::io::Result<File> {
-        File::open(self.folder.join("data"))
+        match self.ingest.expected {
+            Some(expected) if self.shared => File::open(self.state.blob_path(&expected)),
+            _ => File::open(self.folder.join("data")),
+        }
     }
 
     /// Where it stands.
@@ -243,14 +246,15 @@ impl Writer {
             return Ok(digest);
         }
         let what = || format!("hashing ingest {:?}", self.reference);
-        let mut file = if self.shared {
-            File::open(self.state.blob_path(&digest)).map_err(Error::io(what()))?
-        } else {
-            self.data().map_err(Error::io(what()))?
-        };
+        let mut file = self.data().map_err(Error::io(what()))?;
         let mut hasher = Hasher::new(algorithm);
         hash_file(&mut file, &mut hasher).map_err(Error::io(what()))?;
         Ok(hasher.finish())
+    }
+
+    /// Writes what came so far through to the disk: a commit then has little left to wait for.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(Error::io(format!("syncing ingest {:?}", self.reference)))
     }
 
     /// Appends `data`.

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, FileType, IFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use super::{Kind, SNAPSHOTS, Snapshot, Snapshotter};
+use super::{EXTRACTION, Kind, SNAPSHOTS, Snapshot, Snapshotter};
 use crate::state::make_folder;
 use crate::{Error, State};
 
@@ -47,6 +47,7 @@ pub(crate) fn prepare_root(
     make_folder(&snapshots, 0o700)?;
     make_folder(&removing, 0o700)?;
     spread_folders(&snapshots);
+    drop_cut_extractions(store)?;
     drop_unsynced(store, boot_id)?;
     let mut known = HashSet::new();
     for (_, snapshot) in store.scan_json::<Snapshot>(SNAPSHOTS, b"")? {
@@ -92,6 +93,16 @@ fn spread_folders(path: &Path) {
     }
 }
 
+// Layers that were being unpacked when the process ended: nobody goes on with them.
+fn drop_cut_extractions(store: &metastore::Store) -> Result<(), Error> {
+    let all = store.scan_json::<Snapshot>(SNAPSHOTS, b"")?.into_iter();
+    let named = |key: &[u8]| key.rsplit(|b| *b == 0).next().map(<[u8]>::to_vec);
+    let cut = |key: &[u8]| named(key).is_some_and(|n| n.starts_with(EXTRACTION.as_bytes()));
+    let keys = all.filter(|(key, s)| s.kind == Kind::Active && cut(key)).map(|(key, _)| key);
+    let batch = keys.fold(Batch::default(), |batch, key| batch.delete(SNAPSHOTS, key));
+    Ok(store.commit(Class::Crash, batch)?)
+}
+
 // Committed layers of an earlier boot that no syncfs covered may hold zero-byte files: they go,
 // with all that is built on them, and are unpacked again from blobs.
 fn drop_unsynced(store: &metastore::Store, boot_id: &str) -> Result<(), Error> {
@@ -105,7 +116,11 @@ fn drop_unsynced(store: &metastore::Store, boot_id: &str) -> Result<(), Error> {
     loop {
         let before = dropped.len();
         for (key, snapshot) in &all {
-            if !snapshot.parent.is_empty() && dropped.contains(&parent_key(key, &snapshot.parent)) {
+            // Containers' snapshots wait for what they stand on to be unpacked again.
+            if snapshot.kind == Kind::Committed
+                && !snapshot.parent.is_empty()
+                && dropped.contains(&parent_key(key, &snapshot.parent))
+            {
                 dropped.insert(key.clone());
             }
         }
@@ -116,6 +131,25 @@ fn drop_unsynced(store: &metastore::Store, boot_id: &str) -> Result<(), Error> {
     tracing::warn!(count = dropped.len(), "dropping snapshots that a power cut may have torn");
     let batch = dropped.into_iter().fold(Batch::default(), |b, key| b.delete(SNAPSHOTS, key));
     Ok(store.commit(Class::Power, batch)?)
+}
+
+/// Drops what stands on a snapshot that is gone: nothing can be mounted from it any more.
+pub(crate) fn drop_rootless(state: &State) -> Result<(), Error> {
+    let _writing = state.write();
+    let all = state.store.scan_json::<Snapshot>(SNAPSHOTS, b"")?;
+    let known: HashSet<&[u8]> = all.iter().map(|(key, _)| key.as_slice()).collect();
+    let rootless = all.iter().filter(|(key, snapshot)| {
+        let parent = parent_key(key, &snapshot.parent);
+        !snapshot.parent.is_empty() && !known.contains(parent.as_slice())
+    });
+    let mut batch = Batch::default();
+    for (key, snapshot) in rootless {
+        let name = String::from_utf8_lossy(key).replace('\0', "/");
+        tracing::warn!("dropping snapshot {name}: its parent {} is lost", snapshot.parent);
+        batch = batch.delete(SNAPSHOTS, key.clone());
+        state.folders.remove(snapshot.seq);
+    }
+    Ok(state.store.commit(Class::Power, batch)?)
 }
 
 // The key of a parent, which has its child's namespace and snapshotter.

@@ -17,7 +17,7 @@ use metastore::Table;
 use serde::{Deserialize, Serialize};
 
 pub use disk::Usage;
-pub(crate) use disk::{Folders, prepare_root, sync_behind};
+pub(crate) use disk::{Folders, drop_rootless, prepare_root, sync_behind};
 pub use service::Service;
 
 use crate::labels::Labels;
@@ -25,6 +25,9 @@ use crate::{Context, Error};
 
 /// Key: namespace, snapshotter, name, joined by zero bytes.
 pub(crate) const SNAPSHOTS: Table = Table::new("snapshots");
+
+/// How the keys of snapshots begin that our own transfers unpack layers into.
+pub(crate) const EXTRACTION: &str = "ferry-extract-";
 
 /// How a snapshotter joins layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -163,11 +163,3 @@ impl Write for GrpcWriter {
         Ok(())
     }
 }
-
-/// Sends one message on a stream without a window, such as progress; a client that does not keep
-/// up loses messages, and a raw stream has none.
-pub(crate) fn tell(stream: &Registered, message: Any) {
-    if let Registered::Grpc(endpoint) = stream {
-        let _ = endpoint.outgoing.try_send(Ok(message));
-    }
-}

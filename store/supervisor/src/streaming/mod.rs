@@ -11,7 +11,6 @@
 mod grpc;
 mod raw;
 
-pub(crate) use grpc::tell;
 pub use grpc::{GrpcReader, GrpcWriter, Service};
 pub use raw::{address as raw_address, listen};
 

@@ -23,6 +23,8 @@ pub(super) struct Layer {
     pub(super) folder: PathBuf,
     /// Digest of the uncompressed tar.
     pub(super) diff_id: Option<Digest>,
+    /// Bytes of that tar.
+    pub(super) size: u64,
     /// What only the layers below can settle.
     pub(super) deferred: Deferred,
 }
@@ -33,6 +35,26 @@ impl Layer {
     pub(super) fn is_hashed_like(&self, diff_id: &Digest) -> bool {
         self.diff_id.is_some_and(|own| own.algorithm() == diff_id.algorithm())
     }
+
+    /// Holds the layer against what its image says of the blob that it came from.
+    pub(super) fn check(&self, blob: &Digest, diff_id: &Digest) -> Result<(), Error> {
+        if self.diff_id == Some(*diff_id) {
+            return Ok(());
+        }
+        let got = self.diff_id.map(|d| d.to_string()).unwrap_or_default();
+        Err(wrong(blob, &got, diff_id))
+    }
+}
+
+/// The error that a layer's content is.
+pub(super) fn wrong(blob: &Digest, got: &str, wanted: &Digest) -> Error {
+    Error::InvalidArgument(format!("layer {blob}: wrong diff id {got}, the image says {wanted}"))
+}
+
+/// A fresh key for a snapshot that a layer is unpacked into. A start of the daemon drops those of
+/// the last run.
+pub(super) fn extraction() -> Result<String, Error> {
+    Ok(format!("{}{}", crate::snapshots::EXTRACTION, crate::state::random_uuid()?))
 }
 
 /// Bounds how many layers are in flight.
@@ -58,6 +80,11 @@ impl Drop for Slot {
     }
 }
 
+/// How many layers are worked on at once.
+pub(super) fn in_flight() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from) + 2
+}
+
 /// A thread that unpacks.
 pub(super) type Job = JoinHandle<Result<Layer, Error>>;
 type Commit = JoinHandle<Result<(), Error>>;
@@ -73,12 +100,11 @@ pub(super) struct Workers {
 
 impl Workers {
     pub(super) fn new(state: &Arc<State>, context: &Context, snapshotter: Option<&str>) -> Self {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             state: Arc::clone(state),
             context: context.clone(),
             snapshotter: snapshotter.map(Into::into),
-            slots: Arc::new(Slots(Mutex::new(cores + 2), Condvar::new())),
+            slots: Arc::new(Slots(Mutex::new(in_flight()), Condvar::new())),
             running: Mutex::default(),
         }
     }
@@ -145,14 +171,18 @@ pub(super) fn extract_alone(
     source: impl std::io::Read,
     digest: Option<Algorithm>,
 ) -> Result<Layer, Error> {
-    let key = format!("extract-{}", crate::state::random_uuid()?);
+    let key = extraction()?;
     let place = Place::new(context, Snapshotter::named(snapshotter)?);
     let mounts = state.prepare(&place, Kind::Active, &key, "", Labels::new())?;
     let extracted = extract(&mounts, source, digest);
     match extracted {
-        Ok((folder, applied)) => {
-            Ok(Layer { key, folder, diff_id: applied.diff_id, deferred: applied.deferred })
-        }
+        Ok((folder, applied)) => Ok(Layer {
+            key,
+            folder,
+            diff_id: applied.diff_id,
+            size: applied.stream_size,
+            deferred: applied.deferred,
+        }),
         Err(e) => {
             discard(state, context, snapshotter, &key);
             Err(e)

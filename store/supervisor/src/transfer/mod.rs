@@ -1,19 +1,28 @@
-//! Transfer: images between streams and the store: import, export, tag, unpack. Registries are
-//! not here yet and are refused by name. Everything but the gRPC layer is synchronous and runs on
-//! threads that may block.
+//! Transfer: images between registries, streams and the store: pull, push, import, export, tag,
+//! unpack. Everything but the gRPC layer is synchronous and runs on threads that may block.
 
 mod export;
+mod fetch;
+mod flights;
+mod gather;
 mod graph;
 mod import;
 mod layers;
 mod names;
 mod progress;
+mod pull;
+mod push;
+mod remote;
 mod resolve;
+mod restore;
 mod service;
+mod source;
 mod unpack;
 
 pub use export::{Wish, export};
+pub(crate) use flights::Flights;
 pub use progress::Progress;
+pub use restore::restore;
 pub use service::Service;
 
 use crate::images::Image;
@@ -99,7 +108,10 @@ fn store_images(
         for wish in &store.unpacks {
             let platform = wish.platform.as_ref().map_or_else(Platform::host, platform);
             progress.tell("unpacking", &image.digest.to_string(), Some(image));
-            unpack::unpack(state, context, image, &platform, &wish.snapshotter, ready)?;
+            let plan = unpack::plan(state, context, image, &platform, &wish.snapshotter)?;
+            if let Some(plan) = plan {
+                unpack::unpack(state, context, &plan, ready)?;
+            }
         }
         for name in names {
             let mut target = image.clone();

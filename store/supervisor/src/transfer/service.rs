@@ -1,16 +1,21 @@
 //! `containerd.services.transfer.v1.Transfer`: which pair of source and destination means what.
 
+use super::pull::pull;
+use super::push::push;
+use super::remote::{Remote, Waiter, Way};
 use super::{Progress, Wish, export, import, platform, tag};
-use crate::diff::blocking;
 use crate::streaming::Streams;
 use crate::{Context, Error, State};
 use containerd_api::any;
 use containerd_api::prost::Name;
 use containerd_api::prost_types::Any;
 use containerd_api::services::transfer::v1 as api;
-use containerd_api::transfer_types::{ImageExportStream, ImageImportStream, ImageStore};
+use containerd_api::transfer_types::{
+    ImageExportStream, ImageImportStream, ImageStore, OciRegistry,
+};
 use oci::Platform;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 /// The gRPC service.
@@ -20,6 +25,24 @@ pub struct Service {
     pub state: Arc<State>,
     /// Streams that clients opened.
     pub streams: Streams,
+}
+
+/// Runs a transfer on a thread of its own: it takes as long as a client or a registry likes, and
+/// the runtime's own threads for blocking work are few.
+async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let runtime = tokio::runtime::Handle::current();
+    let (done, result) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("transfer".into())
+        .spawn(move || {
+            let _inside = runtime.enter();
+            // Whoever asked may be gone.
+            let _ = done.send(work());
+        })
+        .map_err(Error::io("starting a thread"))?;
+    result.await.unwrap_or_else(|_| Err(Error::Other("a worker panicked".into())))
 }
 
 fn unpacked<M: Name + Default>(any: &Any) -> Result<Option<M>, Error> {
@@ -40,29 +63,81 @@ impl api::transfer_server::Transfer for Service {
             (wish.source.unwrap_or_default(), wish.destination.unwrap_or_default());
         let progress = wish.options.map(|o| o.progress_stream).filter(|id| !id.is_empty());
         let progress = progress.map(|id| self.streams.take(&context.namespace, &id)).transpose()?;
-        let progress = Progress::new(progress);
-        if let (Some(from), Some(to)) =
-            (unpacked::<ImageImportStream>(&source)?, unpacked::<ImageStore>(&destination)?)
-        {
-            self.import(context, from, to, progress).await?;
-        } else if let (Some(from), Some(to)) =
-            (unpacked::<ImageStore>(&source)?, unpacked::<ImageExportStream>(&destination)?)
-        {
-            self.export(context, from, to).await?;
-        } else if let (Some(from), Some(to)) =
-            (unpacked::<ImageStore>(&source)?, unpacked::<ImageStore>(&destination)?)
-        {
-            let state = Arc::clone(&self.state);
-            blocking(move || tag(&state, &context, &from.name, &to)).await?;
-        } else {
-            let (from, to) = (any::type_name(&source), any::type_name(&destination));
-            return Err(Error::Unimplemented(format!("transfer from {from} to {to}")).into());
-        }
+        let (progress, telling) = Progress::start(progress);
+        let done = self.dispatch(context, &source, &destination, progress).await;
+        telling.end().await;
+        done?;
         Ok(Response::new(()))
     }
 }
 
 impl Service {
+    async fn dispatch(
+        &self,
+        context: Context,
+        source: &Any,
+        destination: &Any,
+        progress: Progress,
+    ) -> Result<(), Error> {
+        if let Some(from) = unpacked::<ImageImportStream>(source)?
+            && let Some(to) = unpacked::<ImageStore>(destination)?
+        {
+            return self.import(context, from, to, progress).await;
+        }
+        if let Some(from) = unpacked::<OciRegistry>(source)?
+            && let Some(to) = unpacked::<ImageStore>(destination)?
+        {
+            return self.pull(context, from, to, progress).await;
+        }
+        if let Some(from) = unpacked::<ImageStore>(source)? {
+            if let Some(to) = unpacked::<ImageExportStream>(destination)? {
+                return self.export(context, from, to).await;
+            }
+            if let Some(to) = unpacked::<OciRegistry>(destination)? {
+                return self.push(context, from, to, progress).await;
+            }
+            if let Some(to) = unpacked::<ImageStore>(destination)? {
+                let state = Arc::clone(&self.state);
+                return on_a_thread(move || tag(&state, &context, &from.name, &to)).await;
+            }
+        }
+        let (from, to) = (any::type_name(source), any::type_name(destination));
+        Err(Error::Unimplemented(format!("transfer from {from} to {to}")))
+    }
+
+    async fn pull(
+        &self,
+        context: Context,
+        from: OciRegistry,
+        to: ImageStore,
+        progress: Progress,
+    ) -> Result<(), Error> {
+        // A client that goes away drops this call, and with it the work is given up.
+        let cancel = CancellationToken::new();
+        let _given_up = cancel.clone().drop_guard();
+        let namespace = context.namespace.clone();
+        let waiter = Waiter::new(cancel);
+        let remote = Remote::new(&from, &namespace, &self.streams, Way::Pull, waiter)?;
+        let state = Arc::clone(&self.state);
+        on_a_thread(move || pull(&state, &context, &remote, &to, &progress).map(drop)).await
+    }
+
+    async fn push(
+        &self,
+        context: Context,
+        from: ImageStore,
+        to: OciRegistry,
+        progress: Progress,
+    ) -> Result<(), Error> {
+        let cancel = CancellationToken::new();
+        let _given_up = cancel.clone().drop_guard();
+        let namespace = context.namespace.clone();
+        let waiter = Waiter::new(cancel);
+        let remote = Remote::new(&to, &namespace, &self.streams, Way::Push, waiter)?;
+        let state = Arc::clone(&self.state);
+        on_a_thread(move || push(&state, &context, &remote, &from, &progress).map(drop)).await
+    }
+
     async fn import(
         &self,
         context: Context,
@@ -75,7 +150,8 @@ impl Service {
         }
         let stream = self.streams.take(&context.namespace, &from.stream)?;
         let state = Arc::clone(&self.state);
-        blocking(move || import(&state, &context, stream.reader(), &to, &progress).map(drop)).await
+        on_a_thread(move || import(&state, &context, stream.reader(), &to, &progress).map(drop))
+            .await
     }
 
     async fn export(
@@ -113,7 +189,7 @@ impl Service {
             only_distributable: to.skip_non_distributable,
         };
         let stream = self.streams.take(&context.namespace, &to.stream)?;
-        blocking(move || {
+        on_a_thread(move || {
             let out = std::io::BufWriter::with_capacity(1 << 20, stream.writer());
             let out = export(&state, &context, &wish, out)?;
             let stream = out.into_inner().map_err(|e| Error::Other(e.to_string()))?;

@@ -1,0 +1,238 @@
+//! Pushing: blobs first, side by side, each by the cheapest way (there already, mounted from
+//! another repository, sent); then manifests, children before their index.
+
+use super::gather::{Piece, Tree, gather};
+use super::progress::{Job, Moving, Progress};
+use super::remote::Remote;
+use super::source;
+use crate::labels::Labels;
+use crate::leases::{Guard, Resource};
+use crate::{Context, Error, State};
+use bytes::Bytes;
+use containerd_api::transfer_types::ImageStore;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use oci::media_type::is_foreign_layer;
+use oci::{Descriptor, Reference};
+use registry_client::{BlobSource, Chunks, FileBlob, PushOptions, Pushed, Repository, Which};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Blobs that are sent at once; as many as docker sends.
+const UPLOADS: usize = 5;
+
+/// Pushes the image that `from` names to `remote`. Returns what the registry has under the
+/// reference then: the image's target, or one manifest of it where the rest can't be had.
+pub(super) fn push(
+    state: &Arc<State>,
+    context: &Context,
+    remote: &Remote,
+    from: &ImageStore,
+    progress: &Progress,
+) -> Result<Descriptor, Error> {
+    let image = state.image(context, &from.name)?;
+    // The image may be removed meanwhile, what is pushed may not.
+    let guard = Guard::new(state, context)?;
+    let context = guard.context();
+    if let Some(lease) = &context.lease {
+        let root = Resource::new("content", image.target.digest.to_string());
+        state.lease_add(context, lease, root)?;
+    }
+    progress.tell(&format!("Pushing to {}", remote.title()), "", None);
+    progress.tell("pushing content", &from.name, Some(&image.target));
+    let (root, tree) = gather(state, context, remote, &image.target, from)?;
+    if root.digest != image.target.digest {
+        let what = "not all of the index is here: pushing one manifest";
+        progress.tell(what, &from.name, Some(&root));
+    }
+    let push = Push { state, context, remote, progress };
+    let jobs = push.announce(&tree, &from.name);
+    push.blobs(&tree, &jobs.blobs)?;
+    push.documents(&tree, &jobs.documents)?;
+    progress.tell("pushed content", &from.name, Some(&root));
+    progress.tell(&format!("Completed push to {}", remote.title()), "", Some(&root));
+    Ok(root)
+}
+
+struct Push<'a> {
+    state: &'a Arc<State>,
+    context: &'a Context,
+    remote: &'a Remote,
+    progress: &'a Progress,
+}
+
+struct Jobs {
+    blobs: Vec<Arc<Job>>,
+    documents: Vec<Arc<Job>>,
+}
+
+impl Push<'_> {
+    fn announce(&self, tree: &Tree, root: &str) -> Jobs {
+        let parents = |given: &[String]| match given {
+            [] => vec![root.to_owned()],
+            given => given.to_vec(),
+        };
+        let job =
+            |of: &Descriptor, given: &[String]| self.progress.job(of, &parents(given), Moving::Up);
+        let documents = tree.documents.iter().map(|d| job(&d.of, &d.parents));
+        let documents = documents.collect();
+        let blobs = tree.blobs.iter().map(|b| job(&b.of, &b.parents)).collect();
+        Jobs { blobs, documents }
+    }
+
+    fn blobs(&self, tree: &Tree, jobs: &[Arc<Job>]) -> Result<(), Error> {
+        let waiter = self.remote.waiter.child();
+        let remote = self.remote.with_waiter(waiter.clone());
+        let push = Push { remote: &remote, ..*self };
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<(), Error> {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let (Some(piece), Some(job)) = (tree.blobs.get(at), jobs.get(at)) else {
+                    return Ok(());
+                };
+                push.blob(piece, job).inspect_err(|_| waiter.cancel())?;
+            }
+        };
+        std::thread::scope(|scope| {
+            let workers = (0..UPLOADS.min(tree.blobs.len())).map(|_| scope.spawn(work));
+            let workers: Vec<_> = workers.collect();
+            let panicked = |_| Err(Error::Other("a worker panicked".into()));
+            let results = workers.into_iter().map(|w| w.join().unwrap_or_else(panicked));
+            // The one that failed first made the others give up.
+            let failures: Vec<Error> = results.filter_map(Result::err).collect();
+            let given_up = |e: &Error| matches!(e, Error::Cancelled(_));
+            let cause = failures.iter().position(|e| !given_up(e)).unwrap_or(0);
+            failures.into_iter().nth(cause).map_or(Ok(()), Err)
+        })
+    }
+
+    fn blob(&self, piece: &Piece, job: &Arc<Job>) -> Result<(), Error> {
+        let of = &piece.of;
+        if is_foreign_layer(&of.media_type) && !of.urls.is_empty() {
+            // Its publisher forbids it; whoever pulls gets it from there.
+            self.progress.done(job, "skipped");
+            return Ok(());
+        }
+        let own = self.remote.reference.path();
+        let from =
+            piece.sources.iter().filter(|(host, path)| self.remote.is_here(host) && path != own);
+        let options = PushOptions {
+            mount_from: from.map(|(_, p)| p.clone()).collect(),
+            ..PushOptions::default()
+        };
+        let source = self.source(piece, job)?;
+        let pushed = self.remote.wait(self.remote.repository.push_blob(of, source, &options))?;
+        match pushed {
+            Pushed::Existed => self.progress.done(job, "already exists"),
+            Pushed::Mounted(from) => {
+                let key = source::key(&self.remote.reference);
+                self.progress.done_by(job, "already exists", (key, from));
+            }
+            Pushed::Uploaded => self.progress.done(job, "complete"),
+        }
+        self.remember(of)
+    }
+
+    /// Where a blob's bytes come from: the store, else the registry that it was pulled from.
+    fn source(&self, piece: &Piece, job: &Arc<Job>) -> Result<Arc<dyn BlobSource>, Error> {
+        let of = &piece.of;
+        let inner: Arc<dyn BlobSource> = match self.state.content_open(self.context, &of.digest) {
+            Ok((file, _)) => Arc::new(FileBlob::new(file)),
+            Err(missing @ Error::NotFound(_)) => {
+                let from = piece.sources.iter().find_map(|(d, p)| self.remote.elsewhere(d, p));
+                let from = from.ok_or(missing)?;
+                Arc::new(Relay { from, of: of.clone() })
+            }
+            Err(e) => return Err(e),
+        };
+        Ok(Arc::new(Counted { inner, job: Arc::clone(job) }))
+    }
+
+    /// The repository holds a blob from now on.
+    fn remember(&self, of: &Descriptor) -> Result<(), Error> {
+        let Ok(info) = self.state.content_info(self.context, &of.digest) else { return Ok(()) };
+        if let Some((key, value)) = source::label(&self.remote.reference, Some(&info.labels)) {
+            let paths = [format!("labels.{key}")];
+            let labels = Labels::from([(key, value)]);
+            self.state.content_update(self.context, &of.digest, &labels, &paths)?;
+        }
+        Ok(())
+    }
+
+    fn documents(&self, tree: &Tree, jobs: &[Arc<Job>]) -> Result<(), Error> {
+        let last = tree.documents.len().saturating_sub(1);
+        for (n, (document, job)) in tree.documents.iter().zip(jobs).enumerate() {
+            let which = match self.remote.reference.tag() {
+                Some(tag) if n == last => Which::Tag(tag.into()),
+                None if n == last => root_of(&self.remote.reference, &document.of)?,
+                _ => Which::Digest(document.of.digest),
+            };
+            let (media, bytes) = (&document.of.media_type, document.bytes.clone());
+            self.remote.wait(self.remote.repository.push_manifest(&which, media, bytes))?;
+            self.progress.done(job, "complete");
+            self.remember(&document.of)?;
+        }
+        Ok(())
+    }
+}
+
+/// A reference without tag means `latest`, one with a digest that very thing.
+fn root_of(reference: &Reference, root: &Descriptor) -> Result<Which, Error> {
+    match reference.digest() {
+        None => Ok(Which::Tag("latest".into())),
+        Some(digest) if digest == root.digest => Ok(Which::Digest(digest)),
+        Some(digest) => Err(Error::InvalidArgument(format!(
+            "{reference} can't be pushed: the image is {}, not {digest}",
+            root.digest
+        ))),
+    }
+}
+
+/// A blob that is sent on from another repository.
+struct Relay {
+    from: Repository,
+    of: Descriptor,
+}
+
+impl BlobSource for Relay {
+    fn read(&self, offset: u64, _length: u64) -> Chunks {
+        let (from, of) = (self.from.clone(), self.of.clone());
+        let open = async move {
+            let blob = from.blob(&of, offset).await?;
+            // A server without ranges begins at the start.
+            let skip = offset - blob.start();
+            Ok::<_, registry_client::Error>(skipping(blob, skip))
+        };
+        Box::pin(futures_util::stream::once(open).try_flatten().map_err(std::io::Error::other))
+    }
+}
+
+fn skipping(
+    blob: registry_client::Blob,
+    mut skip: u64,
+) -> impl futures_util::Stream<Item = Result<Bytes, registry_client::Error>> {
+    blob.map_ok(move |mut chunk: Bytes| {
+        let known = skip.min(chunk.len() as u64);
+        skip -= known;
+        chunk.split_off(known as usize)
+    })
+}
+
+/// Tells a job how much of a blob was sent.
+struct Counted {
+    inner: Arc<dyn BlobSource>,
+    job: Arc<Job>,
+}
+
+impl BlobSource for Counted {
+    fn read(&self, offset: u64, length: u64) -> Chunks {
+        let (job, mut at) = (Arc::clone(&self.job), offset);
+        Box::pin(self.inner.read(offset, length).map(move |chunk| {
+            if let Ok(chunk) = &chunk {
+                at += chunk.len() as u64;
+                job.moved(at);
+            }
+            chunk
+        }))
+    }
+}
