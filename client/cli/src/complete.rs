@@ -35,6 +35,14 @@ pub(crate) async fn run(_program: &str, words: &[String], described: bool) -> Re
     Ok(())
 }
 
+/// The plugin whose words are being typed, and the global flags before it: it completes them.
+pub(crate) fn plugin(words: &[String]) -> Option<(plugin::Plugin, args::Matches)> {
+    let (_, before) = words.split_last()?;
+    let globals = args::globals(&ROOT, before).ok()?;
+    let word = globals.rest.first().filter(|word| ROOT.child(word).is_none())?;
+    Some((plugin::find(&globals.matches, word)?, globals.matches))
+}
+
 type Offers = (Vec<(String, String)>, u8);
 
 async fn offers(typed: &str, before: &[String]) -> Offers {

@@ -5,10 +5,13 @@ use crate::args::Matches;
 use crate::error::{CliError, Result};
 use crate::session::{config_folder, load_config, target};
 use engine_api::Value;
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use sys::process::Exit;
+
+/// Asks a process to end.
+const SIGTERM: i32 = 15;
 
 /// A plugin and what it says of itself.
 #[derive(Debug, Clone)]
@@ -42,14 +45,15 @@ fn folders(flags: &Matches) -> Vec<PathBuf> {
     found
 }
 
-/// The program of a plugin.
-pub(crate) fn find(flags: &Matches, name: &str) -> Option<PathBuf> {
+/// A plugin by its command, if it answers for itself.
+pub(crate) fn find(flags: &Matches, name: &str) -> Option<Plugin> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if name.is_empty() || !name.chars().all(good) {
         return None;
     }
     let file = format!("docker-{name}");
-    folders(flags).into_iter().map(|f| f.join(&file)).find(|p| p.is_file())
+    let path = folders(flags).into_iter().map(|f| f.join(&file)).find(|p| p.is_file())?;
+    metadata(name, path)
 }
 
 /// All plugins that answer for themselves.
@@ -101,14 +105,21 @@ fn metadata(name: &str, path: PathBuf) -> Option<Plugin> {
     })
 }
 
-/// Runs a plugin in place of this program and ends as it ends.
-pub(crate) fn run(path: &std::path::Path, flags: &Matches, argv: &[String]) -> Result<()> {
+impl Plugin {
+    /// Runs it in place of this program, with its words, and ends as it ends.
+    pub(crate) fn run(&self, flags: &Matches, argv: &[String]) -> Result<()> {
+        run(&self.path, flags, argv)
+    }
+}
+
+fn run(path: &std::path::Path, flags: &Matches, argv: &[String]) -> Result<()> {
     let config = load_config(flags);
     let target = target(flags, &config)?;
-    let program = std::env::current_exe().unwrap_or_default();
+    // As it was called: it may be a link of another name.
+    let program = std::env::args_os().next().unwrap_or_default();
     let streams = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let mut command = sys::spawn::Command::new(path).args(argv).inherit_env();
-    command = command.env("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND", program.as_os_str());
+    command = command.env("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND", &program);
     if target.own {
         command = command.env("DOCKER_HOST", &target.host);
     }
@@ -117,9 +128,9 @@ pub(crate) fn run(path: &std::path::Path, flags: &Matches, argv: &[String]) -> R
     for (fd, number) in fds {
         command = command.fd(fd, number);
     }
-    // The plugin shares the terminal, whose signals reach it by themselves.
-    let _ = streams.0.is_terminal();
-    let child = command.spawn().map_err(|e| CliError::new(e.to_string()))?;
+    // It shares the terminal, whose signals reach it by themselves; with the others, which end
+    // this program, it ends too.
+    let child = command.death_signal(SIGTERM).spawn().map_err(|e| CliError::new(e.to_string()))?;
     match child.wait()? {
         Exit::Code(0) => Ok(()),
         Exit::Code(code) => Err(CliError::silent(code as u8)),

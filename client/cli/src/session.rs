@@ -4,7 +4,7 @@ use crate::args::Matches;
 use crate::error::{CliError, Result};
 use crate::on_demand;
 use engine_api::{ApiVersion, Wire, decode};
-use engine_client::{Client, ClientError, Config, ContextStore, Payload, Query};
+use engine_client::{Client, ClientError, Config, ContextStore, Payload, Query, full_address};
 use std::cell::OnceCell;
 use std::io::Write;
 use std::path::PathBuf;
@@ -63,26 +63,32 @@ fn env(name: &str) -> Option<String> {
 /// Finds the daemon: `-H`, `--context`, DOCKER_HOST, DOCKER_CONTEXT, the configuration's
 /// context, then ferry's own.
 pub(crate) fn target(globals: &Matches, config: &Config) -> Result<Target> {
-    let plain = |host: String| Target { host, context: "default".into(), own: false };
+    let unresolved = |e: &dyn std::fmt::Display| {
+        CliError::new(format!("Failed to initialize: unable to resolve docker endpoint: {e}"))
+    };
+    let plain = |host: &str| {
+        let host = full_address(host).map_err(|e| unresolved(&e))?;
+        Ok(Target { host, context: "default".into(), own: false })
+    };
     if globals.given("host") {
-        return Ok(plain(globals.text("host").to_owned()));
+        return plain(globals.text("host"));
     }
     let name = if globals.given("context") {
         globals.text("context").to_owned()
     } else if let Some(host) = env("DOCKER_HOST") {
-        return Ok(plain(host));
+        return plain(&host);
     } else {
         env("DOCKER_CONTEXT").unwrap_or_else(|| config.text("currentContext").to_owned())
     };
     if name.is_empty() || name == "default" {
-        let host = env("DOCKER_HOST");
-        let own = host.is_none();
-        let host = host.unwrap_or_else(|| OWN_SOCKET.to_owned());
-        return Ok(Target { host, context: "default".into(), own });
+        // `--context default` means what the environment says, too.
+        return match env("DOCKER_HOST") {
+            Some(host) => plain(&host),
+            None => Ok(Target { host: OWN_SOCKET.into(), context: "default".into(), own: true }),
+        };
     }
-    let context = ContextStore::new(config.folder()).get(&name).map_err(|e| {
-        CliError::new(format!("Failed to initialize: unable to resolve docker endpoint: {e}"))
-    })?;
+    let store = ContextStore::new(config.folder());
+    let context = store.get(&name).map_err(|e| unresolved(&e))?;
     let own = context.host == OWN_SOCKET;
     Ok(Target { host: context.host, context: name, own })
 }

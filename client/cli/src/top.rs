@@ -29,7 +29,11 @@ pub fn main(argv: &[String]) -> u8 {
 fn run(program: &str, argv: &[String]) -> Result<()> {
     let page = Page::new(program);
     if let Some(word @ ("__complete" | "__completeNoDesc")) = argv.first().map(String::as_str) {
-        return in_runtime(complete::run(program, &argv[1..], word == "__complete"));
+        let words = &argv[1..];
+        if let Some((found, flags)) = complete::plugin(words) {
+            return found.run(&flags, argv);
+        }
+        return in_runtime(complete::run(program, words, word == "__complete"));
     }
     let globals = args::globals(&ROOT, argv);
     let globals = match globals {
@@ -55,6 +59,12 @@ fn run(program: &str, argv: &[String]) -> Result<()> {
         return Ok(());
     }
     if words[0] == "help" {
+        if let [_, word, ..] = &words[..]
+            && ROOT.child(word).is_none()
+            && let Some(found) = plugin::find(&flags, word)
+        {
+            return found.run(&flags, argv);
+        }
         return help(&page, &flags, &words[1..]);
     }
     match args::command(&ROOT, &words) {
@@ -68,7 +78,7 @@ fn run(program: &str, argv: &[String]) -> Result<()> {
         },
         Err(Refusal::Unknown { word, path, rest }) if path.is_empty() => {
             if let Some(found) = plugin::find(&flags, &word) {
-                return plugin::run(&found, &flags, argv);
+                return found.run(&flags, argv);
             }
             if rest.iter().any(|w| w == "--help") {
                 write_out(root_help(page, &flags).as_bytes());

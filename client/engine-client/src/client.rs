@@ -189,7 +189,8 @@ impl Client {
         match payload {
             Payload::Stream(_, source) => {
                 conn.write(head.as_bytes()).await?;
-                if let Some(answer) = stream_body(&mut conn, source).await? {
+                let failed = |e: &std::io::Error| self.unsent(method, target, e);
+                if let Some(answer) = stream_body(&mut conn, source, failed).await? {
                     return Ok((conn, answer));
                 }
             }
@@ -215,6 +216,21 @@ impl Client {
         }
         *conn = Conn { stream: self.dial().await?, buffer: Vec::new() };
         Ok(conn.write(bytes).await?)
+    }
+
+    /// A request whose body could not be read: the request is named by its method and address.
+    fn unsent(&self, method: &str, target: &str, error: &std::io::Error) -> ClientError {
+        let mut method = method.to_ascii_lowercase();
+        if let Some(first) = method.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        let mut host = String::new();
+        match &self.endpoint {
+            Endpoint::Unix(path) => encode_into(&mut host, &path.to_string_lossy(), false),
+            Endpoint::Tcp(address) => host.push_str(address),
+            Endpoint::Ssh { .. } => host.push_str("docker.example.com"),
+        }
+        ClientError::Broken(format!("{method} \"http://{host}{target}\": {error}"))
     }
 
     fn request_head(
@@ -419,11 +435,11 @@ impl Client {
 async fn stream_body(
     conn: &mut Conn,
     source: &mut (dyn AsyncRead + Unpin),
+    failed: impl Fn(&std::io::Error) -> ClientError,
 ) -> Result<Option<Head>, ClientError> {
     let mut buffer = vec![0u8; 64 * 1024];
     loop {
-        let count =
-            source.read(&mut buffer).await.map_err(|e| ClientError::Broken(e.to_string()))?;
+        let count = source.read(&mut buffer).await.map_err(|e| failed(&e))?;
         let mut frame = format!("{count:x}\r\n").into_bytes();
         frame.extend_from_slice(&buffer[..count]);
         frame.extend_from_slice(b"\r\n");

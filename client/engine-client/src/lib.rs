@@ -13,7 +13,7 @@ mod query;
 pub use client::{Client, Payload};
 pub use config::Config;
 pub use context::{Context, ContextError, ContextStore, indent_json};
-pub use endpoint::{Endpoint, InvalidHost};
+pub use endpoint::{Endpoint, InvalidHost, full_address};
 pub use error::ClientError;
 pub use http::{Body, Hijacked, Response, Stream};
 pub use query::Query;

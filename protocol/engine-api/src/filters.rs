@@ -44,7 +44,7 @@ pub enum FilterError {
     /// Not the JSON that filters are.
     #[error("invalid filter")]
     Malformed,
-    /// No such key for this endpoint.
+    /// No such key for this endpoint, or one that needs a value and has none.
     #[error("invalid filter '{0}'")]
     Unknown(String),
     /// A value that the key doesn't take.
@@ -88,15 +88,14 @@ impl Filters {
                 }
                 Value::Object(items) => {
                     for (item, flag) in items {
-                        if flag.as_bool().ok_or(FilterError::Malformed)? {
-                            set.insert(item.clone());
-                        }
+                        // What the flag says counts for nothing.
+                        flag.as_bool().ok_or(FilterError::Malformed)?;
+                        set.insert(item.clone());
                     }
                 }
                 _ => return Err(FilterError::Malformed),
             }
         }
-        out.0.retain(|_, values| !values.is_empty());
         Ok(out)
     }
 
@@ -131,7 +130,7 @@ impl Filters {
         self.0.is_empty()
     }
 
-    /// Whether `key` is used.
+    /// Whether `key` is there, if without values.
     pub fn contains(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
@@ -148,12 +147,7 @@ impl Filters {
 
     /// Whether `key` isn't used or holds exactly `value`.
     pub fn exact(&self, key: &str, value: &str) -> bool {
-        self.0.get(key).is_none_or(|values| values.contains(value))
-    }
-
-    /// Whether `key` isn't used or one of its values begins `value`.
-    pub fn prefix(&self, key: &str, value: &str) -> bool {
-        self.0.get(key).is_none_or(|values| values.iter().any(|v| value.starts_with(v.as_str())))
+        self.0.get(key).is_none_or(|values| values.is_empty() || values.contains(value))
     }
 
     /// A boolean filter: `None` when it isn't used.
@@ -173,6 +167,9 @@ impl Filters {
     /// The error for the values of `key`.
     pub fn bad_value(&self, key: &str) -> FilterError {
         let values: Vec<&str> = self.get(key).collect();
+        if values.is_empty() {
+            return FilterError::Unknown(key.into());
+        }
         FilterError::Value { key: key.into(), values: format!("[{}]", values.join(" ")) }
     }
 
@@ -201,10 +198,10 @@ mod tests {
 
     #[test]
     fn both_wire_forms_mean_the_same() {
-        let list = Filters::parse(r#"{"label":["a=b","c"]}"#).unwrap();
-        let map = Filters::parse(r#"{"label":{"a=b":true,"c":true,"d":false}}"#).unwrap();
+        let list = Filters::parse(r#"{"label":["a=b","c","d"]}"#).unwrap();
+        let map = Filters::parse(r#"{"label":{"a=b":true,"c":true,"d":true}}"#).unwrap();
         assert_eq!(list, map);
-        assert_eq!(list.to_json(), r#"{"label":{"a=b":true,"c":true}}"#);
+        assert_eq!(list.to_json(), r#"{"label":{"a=b":true,"c":true,"d":true}}"#);
         assert_eq!(Filters::parse("null").unwrap(), Filters::default());
     }
 

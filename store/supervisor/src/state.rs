@@ -69,7 +69,7 @@ impl State {
             .map_err(Error::io("reading the boot id"))?
             .trim()
             .to_owned();
-        crate::content::drop_cut_imports(&store)?;
+        crate::content::drop_own_ingests(&store)?;
         let folders = prepare_root(&config.root, &store, &boot_id)?;
         Ok(Self {
             gc: Collector::default(),

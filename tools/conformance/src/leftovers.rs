@@ -15,6 +15,7 @@ pub struct Leftovers {
     links: BTreeSet<String>,
     cgroups: BTreeSet<String>,
     state: BTreeSet<String>,
+    store: BTreeSet<String>,
     shims: usize,
 }
 
@@ -27,6 +28,7 @@ impl Leftovers {
             links: links(engine),
             cgroups: cgroups(engine),
             state: state(engine),
+            store: store(engine),
             shims: engine.shim_pids().len(),
         }
     }
@@ -51,6 +53,7 @@ impl Leftovers {
             && self.links.is_subset(&before.links)
             && self.cgroups.is_subset(&before.cgroups)
             && self.state.is_subset(&before.state)
+            && self.store.is_subset(&before.store)
             && self.shims <= before.shims
     }
 }
@@ -109,6 +112,18 @@ fn state(engine: &Engine) -> BTreeSet<String> {
             if matches!(name.len(), 32 | 64) && is_hex(name) {
                 found.insert(path.display().to_string());
             }
+        });
+    }
+    found
+}
+
+/// What the store holds: snapshots, blobs, and blobs that are being written.
+fn store(engine: &Engine) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for folder in ["snapshots", "content/blobs/sha256", "content/ingest"] {
+        let folder = engine.scratch().join("data/containerd").join(folder);
+        walk(&folder, 0, &mut |path| {
+            found.insert(path.display().to_string());
         });
     }
     found

@@ -83,7 +83,7 @@ fn joined(mut text: &[u8]) -> Vec<u8> {
 /// Ids, times of day, ages, and the engine's own folder as placeholders.
 fn plain(text: &str, engine: &Engine) -> String {
     let text = text.replace(&engine.scratch().path().display().to_string(), "<scratch>");
-    let text = text.replace("-json.log", "/json.log");
+    let text = text.replace("-json.log", "/json.log").replace("ferry0", "docker0");
     let mut out = String::new();
     let mut word = String::new();
     for c in text.chars().chain(['\0']) {
@@ -118,6 +118,17 @@ fn network_of(address: &str) -> String {
     address.rsplit_once('.').map_or_else(String::new, |(network, _)| format!("{network}.<n>"))
 }
 
+/// `Up 3 seconds (Paused)` without the time.
+fn without_age(text: &str) -> String {
+    let Some(unit) = text.find(" second") else { return text.to_owned() };
+    let number = text[..unit].rfind(' ').map_or(0, |at| at + 1);
+    if text[number..unit].bytes().any(|b| !b.is_ascii_digit()) {
+        return text.to_owned();
+    }
+    let rest = text[unit + " second".len()..].trim_start_matches('s');
+    format!("{}<age>{rest}", &text[..number])
+}
+
 /// Takes out what is an engine's own.
 fn without_own(value: &mut Value, engine: &Engine) {
     match value {
@@ -137,14 +148,12 @@ fn without_own(value: &mut Value, engine: &Engine) {
             for item in items.iter_mut() {
                 without_own(item, engine);
             }
-            // dockerd shows mounts in the order of a hash.
-            items.sort_by_key(|item| item["Destination"].as_str().map(str::to_owned));
+            // dockerd shows mounts and networks in the order of a hash.
+            let text = |item: &Value, key: &str| item[key].as_str().map(str::to_owned);
+            items.sort_by_key(|item| (text(item, "Destination"), text(item, "Name")));
         }
         Value::String(text) => {
-            *text = plain(text, engine);
-            if text.ends_with(" seconds") || text.ends_with(" second ago") {
-                "<age>".clone_into(text);
-            }
+            *text = without_age(&plain(text, engine));
         }
         _ => {}
     }
@@ -232,6 +241,8 @@ fn ferryd_answers_requests_as_a_stock_dockerd_does() {
         include_str!("api/create.txt"),
         include_str!("api/exec.txt"),
         include_str!("api/networks.txt"),
+        include_str!("api/lists.txt"),
+        // The image is gone after this one.
         include_str!("api/images.txt"),
     ] {
         for line in table.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {

@@ -100,19 +100,31 @@ const SESSION: &[&str] = &[
     "container ls -aq",
 ];
 
+/// The session, then everything that is refused.
+fn lines() -> impl Iterator<Item = &'static str> {
+    let bad = include_str!("differential/bad.txt").lines().filter(|line| !line.starts_with('#'));
+    SESSION.iter().copied().chain(bad)
+}
+
 fn words(line: &str) -> Vec<String> {
     let line = line.replace("\\ ", "\u{1}");
     line.split(' ').map(|word| word.replace('\u{1}', " ")).collect()
 }
 
 fn play(engine: &Engine, with_ferry: bool) -> Vec<Finished> {
-    let played = SESSION
-        .iter()
+    // Where the engine's files are is its own: as it is, and as part of an address.
+    let scratch = engine.scratch().path().display().to_string();
+    let encoded = scratch.replace('/', "%2F");
+    let played = lines()
         .map(|line| {
             let words = words(line);
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let done = if with_ferry { engine.ferry(&words) } else { engine.stock_cli(&words) };
-            done.unwrap()
+            let mut done = done.unwrap();
+            for text in [&mut done.stdout, &mut done.stderr] {
+                *text = text.replace(&scratch, "<scratch>").replace(&encoded, "<scratch>");
+            }
+            done
         })
         .collect();
     // Failed runs leave a created container; the next player begins without.
@@ -134,7 +146,7 @@ fn comparable(done: &Finished) -> (i32, String, String) {
 
 fn compare(what: &str, reference: &[Finished], seen: &[Finished]) -> Vec<String> {
     let mut different = Vec::new();
-    for ((line, reference), seen) in SESSION.iter().zip(reference).zip(seen) {
+    for ((line, reference), seen) in lines().zip(reference).zip(seen) {
         let (expected, got) = (comparable(reference), comparable(seen));
         if expected != got {
             different.push(format!("{what}: {line}\n  expected {expected:?}\n  got      {got:?}"));

@@ -75,7 +75,6 @@ fn images_go_between_a_stock_containerd_and_ours_and_keep_their_digests() {
 }
 
 #[test]
-#[ignore = "open: after cut imports some blobs outlive a synchronous removal in about half of the runs"]
 fn kill_9_at_any_moment_of_an_import_leaves_nothing_that_does_not_go() {
     lab::require!("ctr");
     let scratch = Scratch::new("kill").unwrap();

@@ -16,6 +16,16 @@ const FAILING: &[&[&str]] = &[
     &["run", "--rm", "-u", "nobody:nogroupofthatname", "busybox", "true"],
     &["run", "--rm", "--memory", "1m", "busybox", "true"],
     &["run", "--rm", "--device", "/dev/nope", "busybox", "true"],
+    &["run", "--rm", "--entrypoint", "/etc/passwd", "busybox"],
+    &["run", "--rm", "--network", "container:nope", "busybox", "true"],
+    &["run", "--rm", "--security-opt", "seccomp=/etc/passwd", "busybox", "true"],
+    &["run", "--rm", "--runtime", "nope", "busybox", "true"],
+    &["run", "--rm", "-v", "/proc/nope:/x", "busybox", "true"],
+    &["run", "--rm", "--tmpfs", "/t:nope=1", "busybox", "true"],
+    &["run", "--rm", "--restart", "always", "busybox", "true"],
+    &["load", "-i", "/etc/passwd"],
+    &["import", "/etc/passwd"],
+    &["import", "/etc/nope"],
     // Not the first process itself: the kernel spares it its own signals.
     &["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"],
 ];

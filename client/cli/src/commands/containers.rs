@@ -183,6 +183,10 @@ pub(super) async fn port(s: &Session) -> Result<()> {
         }
         return Ok(());
     }
+    let number = wanted.split('/').next().unwrap_or_default();
+    if let Err(why) = crate::args::golang::parse_uint(number, 10, u64::from(u16::MAX)) {
+        return Err(CliError::new(format!("Error: invalid port ({number}): {why}")));
+    }
     let key = if wanted.contains('/') { wanted.to_owned() } else { format!("{wanted}/tcp") };
     match ports.get(&key).and_then(Option::as_ref).filter(|b| !b.is_empty()) {
         Some(bindings) => {

@@ -8,7 +8,9 @@ use crate::terminal::raw;
 use engine_api::{IdResponse, ImageDeleteItem, Value};
 use engine_client::{Body, Payload, Query};
 use std::io::Write;
-use tokio::io::AsyncRead;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// A platform as newer daemons take it: `{"os":…,"architecture":…}`.
 pub(super) fn platform_json(text: &str) -> String {
@@ -256,13 +258,30 @@ pub(super) async fn load(s: &Session) -> Result<()> {
     copy_out(&mut answer.body, &mut std::io::stdout()).await
 }
 
+/// A file whose errors name it.
+struct Named {
+    file: tokio::fs::File,
+    path: String,
+}
+
+impl AsyncRead for Named {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let read = Pin::new(&mut self.file).poll_read(context, buffer);
+        read.map_err(|e| std::io::Error::other(path_error("read", &self.path, &e).to_string()))
+    }
+}
+
 /// A file, or standard input when the name is empty.
 async fn open(path: &str) -> Result<Box<dyn AsyncRead + Unpin>> {
     if path.is_empty() || path == "-" {
         return Ok(Box::new(tokio::io::stdin()));
     }
     match tokio::fs::File::open(path).await {
-        Ok(file) => Ok(Box::new(file)),
+        Ok(file) => Ok(Box::new(Named { file, path: path.to_owned() })),
         Err(error) => Err(path_error("open", path, &error)),
     }
 }

@@ -86,13 +86,24 @@ pub struct Fixed {
     pub group_add: Vec<String>,
 }
 
+/// The command as the list shows it: what holds a space is quoted, and only that.
+fn command_line(spec: &Spec) -> String {
+    let mut line = spec.path.clone();
+    for word in &spec.args {
+        let quote = if word.contains(' ') { "'" } else { "" };
+        for part in [" ", quote, word, quote] {
+            line.push_str(part);
+        }
+    }
+    line
+}
+
 impl Fixed {
     fn of(spec: &Spec) -> Self {
-        let words = std::iter::once(&spec.path).chain(&spec.args).filter(|w| !w.is_empty());
         Self {
             image: spec.config.image.clone(),
             image_id: spec.image.clone(),
-            command: words.cloned().collect::<Vec<_>>().join(" "),
+            command: command_line(spec),
             created: spec.created,
             labels: spec.config.labels.clone().unwrap_or_default(),
             exposed: spec

@@ -5,6 +5,7 @@ pub mod containers;
 pub mod exec;
 pub mod images;
 pub mod networks;
+mod patterns;
 pub mod registries;
 pub mod system;
 pub mod transfers;

@@ -19,14 +19,19 @@ use serde::{Deserialize, Serialize};
 pub use service::Service;
 pub(crate) use writer::{INGESTS, Ingest, OpenRefs, PendingBlobs};
 
-/// How the references of an archive's members begin.
-pub(crate) const IMPORT: &str = "ferry-import-";
+/// How the references begin that no client gave.
+const OWN: &str = "ferry-own-";
 
-/// Forgets what an import that was cut had received: nobody can resume it. The collector removes
-/// the folders.
-pub(crate) fn drop_cut_imports(store: &metastore::Store) -> Result<(), Error> {
+/// A new reference for an ingest that only this process knows of.
+pub(crate) fn own_reference() -> Result<String, Error> {
+    Ok(format!("{OWN}{}", crate::state::random_uuid()?))
+}
+
+/// Forgets the ingests that a process before this one began by itself: nobody can resume them, and
+/// each would keep the blob that it expects for a day. The collector removes the folders.
+pub(crate) fn drop_own_ingests(store: &metastore::Store) -> Result<(), Error> {
     let all = store.scan(INGESTS, b"")?.into_iter().map(|(key, _)| key);
-    let cut = all.filter(|key| name_of(key).starts_with(IMPORT));
+    let cut = all.filter(|key| name_of(key).starts_with(OWN));
     let batch = cut.fold(Batch::default(), |batch, key| batch.delete(INGESTS, key));
     Ok(store.commit(Class::Crash, batch)?)
 }
@@ -132,7 +137,7 @@ impl State {
             self.store.commit(Class::Crash, batch)?;
             return Ok(digest);
         }
-        let name = format!("put-{digest}-{}", crate::state::random_uuid()?);
+        let name = own_reference()?;
         let mut writer = Writer::open(self, context, &name, bytes.len() as u64, Some(digest))?;
         if writer.status().offset == 0 {
             writer.write(bytes)?;
@@ -190,5 +195,40 @@ impl State {
         self.events.publish(&context.namespace, "/content/delete", &event);
         self.gc.trigger();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_killed_process_was_about_to_store_keeps_nothing_alive() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::Config {
+            root: dir.path().join("root"),
+            state: dir.path().join("state"),
+            ..crate::Config::default()
+        };
+        let open = || Arc::new(State::open(&config).unwrap());
+        let state = open();
+        let context = Context::new("n");
+        let digest = Digest::sha256(b"a manifest");
+        let own = own_reference().unwrap();
+        drop(Writer::open(&state, &context, &own, 10, Some(digest)).unwrap());
+        // It was stored by another call, so that the cut one names a blob that exists.
+        state.content_put(&context, b"a manifest", Labels::new()).unwrap();
+        drop(Writer::open(&state, &context, "a client's", 5, None).unwrap());
+        drop(state);
+        let state = open();
+        crate::gc::collect(&state).await.unwrap();
+        assert!(state.contents(&context).unwrap().is_empty());
+        let left: Vec<_> = state.ingests(&context).unwrap();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].reference, "a client's");
+        let folders = std::fs::read_dir(config.root.join("content/ingest")).unwrap();
+        assert_eq!(folders.count(), 1);
     }
 }

@@ -74,7 +74,7 @@ impl State {
         let media = if media.is_empty() { media_type::OCI_LAYER_GZIP } else { media };
         let compression = compression_of(media)?;
         let reference = match reference {
-            "" => format!("diff-{}", crate::state::random_uuid()?),
+            "" => crate::content::own_reference()?,
             given => given.to_owned(),
         };
         let mut writer = Writer::open(self, context, &reference, 0, None)?;

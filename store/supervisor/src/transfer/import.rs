@@ -87,7 +87,7 @@ pub(super) fn read(
     let source = BufReader::with_capacity(1 << 20, stream);
     let mut reader = Reader::new(source, Limits::default());
     let mut contents = Contents::default();
-    let import = crate::state::random_uuid()?;
+    let import = crate::content::own_reference()?;
     let workers = Workers::new(state, context, unpack);
     let read: Result<(), Error> = (|| {
         while let Some(entry) = reader.next_entry().map_err(failed)? {
@@ -98,8 +98,7 @@ pub(super) fn read(
                     contents.members.insert(name, Member::Link(target));
                 }
                 Kind::File if entry.size > 0 && entry.sparse.is_none() => {
-                    let count = contents.members.len();
-                    let reference = format!("{}{import}-{count}", crate::content::IMPORT);
+                    let reference = format!("{import}-{}", contents.members.len());
                     let source = Source { name: &name, size: entry.size, reference };
                     let member = member(&mut reader, &source, &workers, &mut contents)?;
                     contents.members.insert(name, member);

@@ -49,12 +49,12 @@ struct Plan {
 }
 
 fn prepare(engine: &Arc<Engine>, request: &Request) -> Result<Plan, ApiError> {
-    let container = engine.find(request.name())?;
     let query = &request.query;
     let keys = parse_keys(query.get("detachKeys")).map_err(|_| {
         let text = format!("Invalid detach keys ({}) provided", query.get("detachKeys"));
         ApiError::bad_request(text)
     })?;
+    let container = engine.find(request.name())?;
     let row = container.row();
     let phase = row.state.phase;
     if phase == Phase::Paused {
@@ -85,7 +85,7 @@ fn prepare(engine: &Arc<Engine>, request: &Request) -> Result<Plan, ApiError> {
 
 async fn run(engine: Arc<Engine>, plan: Plan, mut hijacked: Hijacked) {
     let Plan { container, wants, logs, stream, parked } = plan;
-    let old = if logs { old_output(&engine, &container, &wants) } else { Vec::new() };
+    let mut old = if logs { old_output(&engine, &container, &wants) } else { Vec::new() };
     if !stream {
         // The client may be gone; there is nobody to tell.
         let _ = hijacked.writer.write_all(&old).await;
@@ -93,6 +93,10 @@ async fn run(engine: Arc<Engine>, plan: Plan, mut hijacked: Hijacked) {
         return;
     }
     let attached = if let Some(line) = parked {
+        // The start may be far away: what there is is shown now.
+        if hijacked.writer.write_all(&std::mem::take(&mut old)).await.is_err() {
+            return;
+        }
         line.await.ok()
     } else {
         let socket = sink::socket(&engine.settings.exec_root, &container.id, "");

@@ -3,23 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine_api::filters::{CONTAINERS, FilterError, Filters};
+use engine_api::filters::CONTAINERS;
 use engine_api::{
     ContainerSummary, EndpointSettings, ListBody, Port, SummaryHostConfig, SummaryNetworkSettings,
 };
 use http::StatusCode;
 use jiff::Timestamp;
 
+use super::filter::Wanted;
 use crate::engine::Engine;
 use crate::http::{ApiError, Request, Response};
 use crate::lifecycle::Container;
 use crate::lifecycle::container::Row;
 use crate::records::Phase;
 use crate::routes::networks::endpoint_settings;
-
-const STATES: [&str; 7] =
-    ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
-const HEALTH: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 
 /// The word of the API for what a container is doing.
 pub(super) fn state_word(row: &Row) -> &'static str {
@@ -30,10 +27,8 @@ pub(super) fn state_word(row: &Row) -> &'static str {
 pub(super) async fn list(engine: Arc<Engine>, request: Request) -> Result<Response, ApiError> {
     let filters = request.filters(CONTAINERS)?;
     let limit = request.query.integer("limit")?.unwrap_or(0);
-    let since_before = bounds(&engine, &filters)?;
-    check(&filters)?;
-    let asks_state = filters.contains("status") || filters.contains("exited");
-    let all = request.query.bool("all") || limit > 0 || asks_state;
+    let wanted = Wanted::new(&engine, &filters)?;
+    let all = request.query.bool("all") || limit > 0 || filters.get("status").next().is_some();
     let size = request.query.bool("size");
     let mut out = Vec::new();
     for container in engine.all() {
@@ -41,9 +36,7 @@ pub(super) async fn list(engine: Arc<Engine>, request: Request) -> Result<Respon
             break;
         }
         let row = container.row();
-        if (all || row.state.phase.is_running())
-            && matches(&engine, &container, &row, &filters, &since_before)
-        {
+        if (all || row.state.phase.is_running()) && wanted.matches(&engine, &container, &row) {
             out.push((container, row));
         }
     }
@@ -77,137 +70,6 @@ pub(super) fn image_size(engine: &Engine, row: &Row) -> i64 {
         .images
         .resolve(&row.fixed.image_id)
         .map_or(0, |image| i64::try_from(image.size()).unwrap_or(i64::MAX))
-}
-
-/// Times of the containers that `before` and `since` name.
-#[derive(Default)]
-struct Bounds {
-    before: Option<i64>,
-    since: Option<i64>,
-}
-
-fn bounds(engine: &Engine, filters: &Filters) -> Result<Bounds, ApiError> {
-    let time = |key: &str| {
-        let found = filters.get(key).next().map(|name| engine.find(name)).transpose();
-        found.map(|c| c.map(|c| c.row().fixed.created)).map_err(ApiError::from)
-    };
-    Ok(Bounds { before: time("before")?, since: time("since")? })
-}
-
-fn check(filters: &Filters) -> Result<(), ApiError> {
-    let invalid = |key: &str, value: &str, why: String| {
-        ApiError::bad_request(format!("invalid filter '{key}={value}': {why}"))
-    };
-    if let Some(value) = filters.get("status").find(|v| !STATES.contains(v)) {
-        return Err(invalid(
-            "status",
-            value,
-            format!("invalid value for state ({value}): must be one of {}", STATES.join(", ")),
-        ));
-    }
-    if let Some(value) = filters.get("health").find(|v| !HEALTH.contains(v)) {
-        return Err(invalid(
-            "health",
-            value,
-            format!("invalid value for health ({value}): must be one of {}", HEALTH.join(", ")),
-        ));
-    }
-    if let Some(value) = filters.get("exited").find(|v| v.parse::<i64>().is_err()) {
-        return Err(invalid(
-            "exited",
-            value,
-            format!("strconv.Atoi: parsing {value:?}: invalid syntax"),
-        ));
-    }
-    for key in ["publish", "expose"] {
-        for value in filters.get(key) {
-            let number = value.split(['/', '-']).next().unwrap_or_default();
-            if number.parse::<u16>().is_err() {
-                return Err(ApiError::internal(format!(
-                    "error while looking up for {key} {value}: strconv.ParseUint: parsing {number:?}: invalid syntax"
-                )));
-            }
-        }
-    }
-    filters.boolean("is-task").map_err(|e: FilterError| ApiError::from(e))?;
-    Ok(())
-}
-
-fn matches(
-    engine: &Engine,
-    container: &Container,
-    row: &Row,
-    filters: &Filters,
-    bounds: &Bounds,
-) -> bool {
-    let fixed = &row.fixed;
-    let any = |key: &str, test: &dyn Fn(&str) -> bool| {
-        !filters.contains(key) || filters.get(key).any(test)
-    };
-    let name = |wanted: &str| {
-        let bare = wanted.trim_start_matches('/');
-        row.name.contains(bare.trim_start_matches('^').trim_end_matches('$'))
-            && anchored(&row.name, bare)
-    };
-    let ancestor = |wanted: &str| {
-        let image = engine.images.resolve(wanted).map(|i| i.id.to_string());
-        image.is_ok_and(|id| id == fixed.image_id) || fixed.image == wanted
-    };
-    let network = |wanted: &str| {
-        let joined = engine.networks.of_container(&container.id);
-        fixed.networks.contains_key(wanted)
-            || joined
-                .iter()
-                .any(|e| e.network_name == wanted || e.network.as_str().starts_with(wanted))
-    };
-    let volume = |wanted: &str| {
-        fixed
-            .mounts
-            .iter()
-            .any(|m| m.name == wanted || m.destination == wanted || m.source == wanted)
-    };
-    let port = |wanted: &str| {
-        let wanted = if wanted.contains('/') { wanted.to_owned() } else { format!("{wanted}/tcp") };
-        fixed.exposed.contains(&wanted)
-    };
-    let published = |wanted: &str| {
-        ports(engine, container, row).iter().any(|p| {
-            p.public_port != 0
-                && (format!("{}/{}", p.private_port, p.kind) == wanted
-                    || p.private_port.to_string() == wanted)
-        })
-    };
-    any("id", &|wanted| container.id.starts_with(wanted))
-        && any("name", &name)
-        && any("status", &|wanted| state_word(row) == wanted)
-        && any("exited", &|wanted| {
-            row.state.phase == Phase::Exited
-                && wanted.parse() == Ok(row.state.exit_code)
-                && row.state.started_at != 0
-        })
-        && any("health", &|wanted| wanted == "none")
-        && filters.labels("label", &fixed.labels)
-        && any("ancestor", &ancestor)
-        && any("network", &network)
-        && any("volume", &volume)
-        && any("expose", &port)
-        && any("publish", &published)
-        && any("isolation", &|wanted| wanted == "default" || wanted.is_empty())
-        && filters.boolean("is-task").ok().flatten().is_none_or(|wanted| !wanted)
-        && bounds.before.is_none_or(|at| fixed.created < at)
-        && bounds.since.is_none_or(|at| fixed.created > at)
-}
-
-/// `^` and `$` bind a name; anything between is taken as it stands.
-fn anchored(name: &str, pattern: &str) -> bool {
-    let start = pattern.strip_prefix('^').map(|p| p.trim_start_matches('/'));
-    let bare = start.unwrap_or(pattern);
-    match (start.is_some(), bare.strip_suffix('$')) {
-        (true, Some(bare)) => name == bare,
-        (true, None) => name.starts_with(bare),
-        (false, Some(bare)) => name.ends_with(bare),
-        (false, None) => name.contains(bare),
-    }
 }
 
 fn summary(engine: &Engine, container: &Container, row: &Row) -> ContainerSummary {
@@ -262,7 +124,7 @@ pub(super) fn asked(engine: &Engine, row: &Row, network: &str) -> EndpointSettin
     EndpointSettings { network_id, ..EndpointSettings::default() }
 }
 
-fn ports(engine: &Engine, container: &Container, row: &Row) -> Vec<Port> {
+pub(super) fn ports(engine: &Engine, container: &Container, row: &Row) -> Vec<Port> {
     let mut out = Vec::new();
     if !row.state.phase.has_task() {
         return out;
@@ -349,11 +211,5 @@ mod tests {
         for (seconds, text) in cases {
             assert_eq!(human(seconds), text);
         }
-    }
-
-    #[test]
-    fn names_match_in_part_unless_anchored() {
-        assert!(anchored("web1", "eb") && anchored("web1", "^we") && anchored("web1", "^/web1$"));
-        assert!(!anchored("web1", "^eb") && !anchored("web1", "web$"));
     }
 }

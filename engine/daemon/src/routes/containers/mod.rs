@@ -2,6 +2,7 @@
 //! its answer to a reply. No state, no effect here.
 
 mod attach;
+mod filter;
 mod inspect;
 mod list;
 mod logs;
@@ -154,24 +155,21 @@ async fn start(engine: Arc<Engine>, request: Request) -> Reply {
 }
 
 /// `signal` and `t` of stop and restart.
-fn stop_options(
-    query: &Query,
-    what: &str,
-    container: &str,
-) -> Result<(Option<u32>, Grace), ApiError> {
+fn stop_options(query: &Query, failed: &str) -> Result<(Option<u32>, Grace), ApiError> {
     let timeout = query.integer("t")?.map(|t| u64::try_from(t).ok().map(Duration::from_secs));
     let signal = match query.get("signal") {
         "" => None,
-        text => Some(signals::parse(text).map_err(|e| {
-            ApiError::internal(format!("cannot {what} container: {container}: {e}"))
-        })?),
+        text => {
+            Some(signals::parse(text).map_err(|e| ApiError::internal(format!("{failed}: {e}")))?)
+        }
     };
     Ok((signal, timeout))
 }
 
 async fn stop(engine: Arc<Engine>, request: Request) -> Reply {
     let container = engine.find(request.name())?;
-    let (signal, timeout) = stop_options(&request.query, "stop", request.name())?;
+    let failed = format!("cannot stop container: {}", request.name());
+    let (signal, timeout) = stop_options(&request.query, &failed)?;
     let answer = container.ask(|reply| Message::Stop(signal, timeout, reply)).await;
     answer.map_err(|r| refused(&container, request.name(), r))?;
     Ok(Response::no_content())
@@ -179,7 +177,8 @@ async fn stop(engine: Arc<Engine>, request: Request) -> Reply {
 
 async fn restart(engine: Arc<Engine>, request: Request) -> Reply {
     let container = engine.find(request.name())?;
-    let (signal, timeout) = stop_options(&request.query, "restart", request.name())?;
+    let failed = format!("Cannot restart container {}", request.name());
+    let (signal, timeout) = stop_options(&request.query, &failed)?;
     let answer = container.ask(|reply| Message::Restart(signal, timeout, reply)).await;
     answer.map_err(|r| refused(&container, request.name(), r))?;
     Ok(Response::no_content())
@@ -292,12 +291,12 @@ async fn resize(engine: Arc<Engine>, request: Request) -> Reply {
 }
 
 async fn rename(engine: Arc<Engine>, request: Request) -> Reply {
-    let container = engine.find(request.name())?;
     let new = request.query.get("name").trim_start_matches('/').to_owned();
-    let old = container.row().name.clone();
     if new.is_empty() {
         return Err(ApiError::bad_request("Neither old nor new names may be empty"));
     }
+    let container = engine.find(request.name())?;
+    let old = container.row().name.clone();
     if new == old {
         return Err(ApiError::bad_request(
             "Renaming a container with the same name as its current name",
