@@ -1,10 +1,11 @@
 //! Each command: flags → a request to the runtime library → what is printed.
 
 use crate::args::Parsed;
-use crate::{Global, print, processes, template};
+use crate::{Global, checkpoint, print, processes, template};
 use oci::runtime::{BlockIo, Cpu, Memory, Pids, Process, Resources};
 use runtime::{Create, Error, Exec, Flags, Update};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What is logged, and the exit code.
 pub(crate) struct Failure {
@@ -18,7 +19,7 @@ impl From<Error> for Failure {
     }
 }
 
-fn failure(message: impl Into<String>) -> Failure {
+pub(crate) fn failure(message: impl Into<String>) -> Failure {
     Failure { message: message.into(), code: 1 }
 }
 
@@ -35,6 +36,8 @@ pub(crate) fn run(global: &Global, name: &str, parsed: &Parsed) -> Result<i32, F
         "create" => return create(global, parsed),
         "run" => return run_container(global, parsed),
         "exec" => return exec(global, parsed),
+        "checkpoint" => checkpoint::save(global, parsed)?,
+        "restore" => return checkpoint::bring_back(global, parsed),
         "start" => runtime::start(root, id)?,
         "kill" => {
             let signal = parsed.rest.get(1).map_or("SIGTERM", String::as_str);
@@ -44,7 +47,7 @@ pub(crate) fn run(global: &Global, name: &str, parsed: &Parsed) -> Result<i32, F
         "pause" => runtime::pause(root, id)?,
         "resume" => runtime::resume(root, id)?,
         "state" => print(&runtime::state_document(root, id)?),
-        "list" => list(root, parsed)?,
+        "list" => list(global, parsed)?,
         "ps" => ps(root, id, parsed)?,
         "events" => events(root, id, parsed)?,
         "update" => update(root, id, parsed)?,
@@ -70,12 +73,26 @@ fn listen_fds() -> u32 {
 /// Descriptors that the starter passes on: `--preserve-fds` and systemd's.
 fn preserved(parsed: &Parsed) -> Result<u32, Failure> {
     let own = match parsed.value("preserve-fds") {
-        Some(text) => text
-            .parse::<u32>()
-            .map_err(|_| failure(format!("invalid value {text:?} for flag -preserve-fds")))?,
+        Some(text) => {
+            let invalid =
+                || failure(format!("invalid value {text:?} for flag -preserve-fds: parse error"));
+            text.parse::<i32>().map_err(|_| invalid())?
+        }
         None => 0,
     };
-    Ok(own.saturating_add(listen_fds()).min(4096))
+    // Fewer than none is none, as with runc.
+    Ok(own.max(0).unsigned_abs().saturating_add(listen_fds()).min(4096))
+}
+
+/// Whether they are all there: one of our own would take the place of one that is missing.
+fn are_there(preserved: u32) -> Result<(), Error> {
+    (3..3 + preserved).try_for_each(|number| {
+        rustix::fs::lstat(format!("/proc/self/fd/{number}")).map(drop).map_err(|e| {
+            let why = runtime::Lower(&e.into());
+            let text = format!("unable to stat preserved-fd {number} (of {preserved}): {why}");
+            Error::Refused(text)
+        })
+    })
 }
 
 fn flags(global: &Global, parsed: &Parsed) -> Result<Flags, Failure> {
@@ -84,11 +101,11 @@ fn flags(global: &Global, parsed: &Parsed) -> Result<Flags, Failure> {
         no_new_keyring: parsed.is_on("no-new-keyring"),
         preserve_fds: preserved(parsed)?,
         listen_fds: listen_fds(),
-        rootless: global.rootless,
+        rootless: global.is_rootless(),
     })
 }
 
-fn request(global: &Global, parsed: &Parsed) -> Result<Create, Failure> {
+pub(crate) fn request(global: &Global, parsed: &Parsed) -> Result<Create, Failure> {
     let path = |name: &str| parsed.value(name).map(PathBuf::from);
     Ok(Create {
         root: global.root.clone(),
@@ -100,39 +117,40 @@ fn request(global: &Global, parsed: &Parsed) -> Result<Create, Failure> {
         detach: parsed.is_on("detach"),
         keep: parsed.is_on("keep"),
         no_subreaper: parsed.is_on("no-subreaper"),
+        systemd_cgroup: global.systemd_cgroup,
         flags: flags(global, parsed)?,
     })
 }
 
 fn create(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
     let fail = prefixed("runc create", 1);
-    let request = request(global, parsed)?;
+    // First, since it may begin the program anew.
     runtime::protect().map_err(&fail)?;
-    let warnings = runtime::create(&request).map_err(&fail)?;
-    for warning in &warnings {
-        global.log.write("warning", warning);
-    }
+    let request = request(global, parsed)?;
+    are_there(request.flags.preserve_fds).map_err(&fail)?;
+    runtime::create(&request, &mut |w| global.log.write("warning", w)).map_err(&fail)?;
     Ok(0)
 }
 
 fn run_container(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
     let fail = prefixed("runc run", 1);
-    let request = request(global, parsed)?;
     runtime::protect().map_err(&fail)?;
+    let request = request(global, parsed)?;
+    are_there(request.flags.preserve_fds).map_err(&fail)?;
     runtime::run(&request, &mut |w| global.log.write("warning", w)).map_err(&fail)
 }
 
 fn exec(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
     let fail = prefixed("exec", 255);
+    runtime::protect().map_err(&fail)?;
+    let own =
+        |why: Failure| Failure { message: format!("exec failed: {}", why.message), code: 255 };
     let process = match parsed.value("process") {
-        Some(path) => Some(read_json::<Process>(Path::new(path))?),
+        Some(path) => Some(read_json::<Process>(Path::new(path)).map_err(own)?),
         None => None,
     };
     if process.is_none() && parsed.rest.len() < 2 {
-        return Err(Failure {
-            message: "exec failed: process args cannot be empty".into(),
-            code: 255,
-        });
+        return Err(own(failure("exec args cannot be empty")));
     }
     let path = |name: &str| parsed.value(name).map(PathBuf::from);
     let text = |name: &str| parsed.value(name).map(str::to_owned);
@@ -144,7 +162,7 @@ fn exec(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
         cwd: text("cwd"),
         env: parsed.all("env"),
         tty: parsed.is_on("tty"),
-        user: parsed.value("user").map(user).transpose()?,
+        user: parsed.value("user").map(user).transpose().map_err(own)?,
         additional_gids: numbers(&parsed.all("additional-gids"))?,
         caps: parsed.all("cap"),
         no_new_privs: parsed.value("no-new-privs").map(|v| v == "true"),
@@ -158,13 +176,14 @@ fn exec(global: &Global, parsed: &Parsed) -> Result<i32, Failure> {
         cgroups: cgroups(&parsed.all("cgroup")),
         flags: flags(global, parsed)?,
     };
-    runtime::protect().map_err(&fail)?;
+    are_there(request.flags.preserve_fds).map_err(&fail)?;
     runtime::exec(&request, &mut |w| global.log.write("warning", w)).map_err(&fail)
 }
 
 fn user(text: &str) -> Result<(u32, Option<u32>), Failure> {
     let number = |kind: &str, s: &str| {
-        s.parse::<u32>().map_err(|_| failure(format!("bad {kind}: parsing {s:?}: invalid syntax")))
+        let why = format!("bad {kind}: strconv.Atoi: parsing {s:?}: invalid syntax");
+        s.parse::<u32>().map_err(|_| failure(why))
     };
     match text.split_once(':') {
         Some((uid, gid)) => Ok((number("uid", uid)?, Some(number("gid", gid)?))),
@@ -202,9 +221,16 @@ fn read_json<T: oci::runtime::Document>(path: &Path) -> Result<T, Failure> {
     oci::runtime::from_json(&bytes).map_err(|e| failure(format!("{}: {e}", path.display())))
 }
 
-fn list(root: &Path, parsed: &Parsed) -> Result<(), Failure> {
-    let missing = parsed.value("root").is_none() && !root.exists();
-    let all = if missing { Vec::new() } else { runtime::list(root)? };
+fn list(global: &Global, parsed: &Parsed) -> Result<(), Failure> {
+    let root = &global.root;
+    let all = match rustix::fs::access(root, rustix::fs::Access::EXISTS) {
+        Err(error) if global.root_is_given => {
+            let why = runtime::Lower(&error.into()).to_string();
+            return Err(failure(format!("open {}: {why}", root.display())));
+        }
+        Err(_) => Vec::new(),
+        Ok(()) => runtime::list(root)?,
+    };
     if parsed.is_on("quiet") {
         for one in &all {
             print(&format!("{}\n", one.id));
@@ -274,19 +300,45 @@ fn ps(root: &Path, id: &str, parsed: &Parsed) -> Result<(), Failure> {
 
 fn events(root: &Path, id: &str, parsed: &Parsed) -> Result<(), Failure> {
     let text = parsed.value("interval").unwrap_or("5s");
-    let number = text.trim_end_matches("ms").trim_end_matches('s');
-    let unit = if text.ends_with("ms") { 1 } else { 1000 };
-    let interval = number.parse::<u64>().ok().filter(|n| *n > 0).ok_or_else(|| {
-        failure(format!(
-            "invalid value {text:?} for flag -interval: a duration such as 5s or 500ms"
-        ))
-    })?;
+    let invalid = || failure(format!("invalid value {text:?} for flag -interval: parse error"));
+    let interval = duration(text).ok_or_else(invalid)?;
+    if interval.is_zero() {
+        return Err(failure("duration interval must be greater than 0"));
+    }
     if parsed.is_on("stats") {
         print(&format!("{}\n", runtime::event_stats(root, id)?));
         return Ok(());
     }
-    let interval = std::time::Duration::from_millis(interval.saturating_mul(unit));
     Ok(runtime::follow_events(root, id, interval, &mut |line| print(&format!("{line}\n")))?)
+}
+
+/// `1m30s`, `500ms`, as Go writes a length of time; zero for one below it.
+fn duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, u64); 7] = [
+        ("ns", 1),
+        ("us", 1000),
+        ("µs", 1000),
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+        ("m", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+    ];
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let mut all = Duration::ZERO;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() && rest != "0" {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let (_, nanos) = UNITS.iter().find(|(name, _)| *name == &rest[..unit])?;
+        let part = Duration::try_from_secs_f64(number * *nanos as f64 / 1e9).ok()?;
+        all = all.checked_add(part)?;
+        rest = &rest[unit..];
+    }
+    Some(if text.starts_with('-') { Duration::ZERO } else { all })
 }
 
 /// `64M` as bytes.
@@ -309,18 +361,35 @@ fn update(root: &Path, id: &str, parsed: &Parsed) -> Result<(), Failure> {
         Some(path) => read_json(Path::new(path))?,
         None => from_flags(parsed)?,
     };
-    runtime::update(root, id, &Update { resources })?;
+    let schema = |name: &str| parsed.value(name).filter(|v| !v.is_empty()).map(str::to_owned);
+    let (l3_cache_schema, mem_bw_schema) = (schema("l3-cache-schema"), schema("mem-bw-schema"));
+    runtime::update(root, id, &Update { resources, l3_cache_schema, mem_bw_schema })?;
     Ok(())
 }
 
 fn from_flags(parsed: &Parsed) -> Result<Resources, Failure> {
-    fn number<T: std::str::FromStr>(parsed: &Parsed, name: &str) -> Result<Option<T>, Failure> {
-        let invalid = |text: &str| failure(format!("invalid value {text:?} for {name}"));
-        parsed.value(name).map(|t| t.parse().map_err(|_| invalid(t))).transpose()
+    /// How runc words a number that is none depends on how it reads the flag.
+    fn number<T: std::str::FromStr>(
+        parsed: &Parsed,
+        name: &str,
+        read: &str,
+    ) -> Result<Option<T>, Failure> {
+        let invalid = |text: &str| {
+            failure(match read {
+                "" => format!("invalid value {text:?} for flag -{name}: parse error"),
+                read => format!(
+                    "invalid value for {name}: strconv.{read}: parsing {text:?}: invalid syntax"
+                ),
+            })
+        };
+        let given = parsed.value(name).filter(|text| !text.is_empty());
+        given.map(|text| text.parse().map_err(|_| invalid(text))).transpose()
     }
     let size = |name: &str| {
-        let invalid = |text: &str| failure(format!("invalid value for {name}: {text:?}"));
-        parsed.value(name).map(|t| bytes(t).ok_or_else(|| invalid(t))).transpose()
+        let invalid =
+            |text: &str| failure(format!("invalid value for {name}: invalid size: '{text}'"));
+        let given = parsed.value(name).filter(|text| !text.is_empty());
+        given.map(|text| bytes(text).ok_or_else(|| invalid(text))).transpose()
     };
     let text = |name: &str| parsed.value(name).unwrap_or_default().to_owned();
     let memory = Memory {
@@ -330,18 +399,18 @@ fn from_flags(parsed: &Parsed) -> Result<Resources, Failure> {
         ..Memory::default()
     };
     let cpu = Cpu {
-        shares: number(parsed, "cpu-share")?,
-        quota: number(parsed, "cpu-quota")?,
-        burst: number(parsed, "cpu-burst")?,
-        period: number(parsed, "cpu-period")?,
-        realtime_runtime: number(parsed, "cpu-rt-runtime")?,
-        realtime_period: number(parsed, "cpu-rt-period")?,
+        shares: number(parsed, "cpu-share", "ParseUint")?,
+        quota: number(parsed, "cpu-quota", "ParseInt")?,
+        burst: number(parsed, "cpu-burst", "ParseUint")?,
+        period: number(parsed, "cpu-period", "ParseUint")?,
+        realtime_runtime: number(parsed, "cpu-rt-runtime", "ParseInt")?,
+        realtime_period: number(parsed, "cpu-rt-period", "ParseUint")?,
         cpus: text("cpuset-cpus"),
         mems: text("cpuset-mems"),
-        idle: number(parsed, "cpu-idle")?,
+        idle: number(parsed, "cpu-idle", "ParseInt")?,
     };
-    let block = BlockIo { weight: number(parsed, "blkio-weight")?, ..BlockIo::default() };
-    let pids = Pids { limit: number(parsed, "pids-limit")? };
+    let block = BlockIo { weight: number(parsed, "blkio-weight", "")?, ..BlockIo::default() };
+    let pids = Pids { limit: number(parsed, "pids-limit", "")? };
     Ok(Resources {
         memory: Some(memory),
         cpu: Some(cpu),

@@ -1,6 +1,7 @@
 //! Help texts, made from the table of commands.
 
-use crate::args::{COMMANDS, Command, Flag, GLOBAL, Takes};
+use crate::args::{Command, Flag, Takes};
+use crate::table::{COMMANDS, GLOBAL};
 use std::fmt::Write as _;
 
 /// This program's version.

@@ -1,15 +1,18 @@
 //! The OCI runtime: argv → request → the runtime library → text and exit code.
 
 mod args;
+mod checkpoint;
 mod commands;
 mod help;
 mod log;
 mod processes;
+mod table;
 mod template;
 
-use args::{COMMANDS, Command, GLOBAL, Parsed};
+use args::{Command, Parsed};
 use std::io::Write as _;
 use std::path::PathBuf;
+use table::{COMMANDS, GLOBAL};
 
 /// Parsing and setting up a container makes thousands of small pieces and ends a moment later.
 /// Not in tests, which have threads: the arena has no lock.
@@ -22,8 +25,12 @@ static ARENA: sys::arena::Arena = sys::arena::Arena::new();
 pub(crate) struct Global {
     /// Folder of all containers' state.
     pub(crate) root: PathBuf,
-    /// Lacking rights on cgroups is no error.
-    pub(crate) rootless: bool,
+    /// Whether it was named.
+    pub(crate) root_is_given: bool,
+    /// Whether a lack of rights on cgroups is no error; unsaid, it depends on who we are.
+    pub(crate) rootless: Option<bool>,
+    /// The cgroup is a unit of systemd.
+    pub(crate) systemd_cgroup: bool,
     /// The log.
     pub(crate) log: log::Log,
 }
@@ -67,15 +74,18 @@ fn dispatch(words: &[String]) -> i32 {
     if name == "help" || name == "h" {
         match parsed.rest.get(1).map(|n| find(n)) {
             Some(Some(command)) => print(&help::command(command)),
-            _ => print(&help::program()),
+            Some(None) => return unknown(&global, &parsed.rest[1]),
+            None => print(&help::program()),
         }
         return 0;
     }
-    let Some(command) = find(name) else {
-        global.log.write("error", &format!("No help topic for '{name}'\n"));
-        return 3;
-    };
+    let Some(command) = find(name) else { return unknown(&global, name) };
     run(&global, command, &parsed.rest[1..])
+}
+
+fn unknown(global: &Global, name: &str) -> i32 {
+    global.log.write("error", &format!("No help topic for '{name}'\n"));
+    3
 }
 
 fn run(global: &Global, command: &Command, words: &[String]) -> i32 {
@@ -113,28 +123,39 @@ fn run(global: &Global, command: &Command, words: &[String]) -> i32 {
     }
 }
 
+impl Global {
+    /// Whether to go ahead with few rights: said, or else for everybody but the host's root.
+    pub(crate) fn is_rootless(&self) -> bool {
+        let whole = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
+        self.rootless.unwrap_or_else(|| {
+            !rustix::process::geteuid().is_root()
+                || std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !whole(map))
+        })
+    }
+}
+
 fn global(parsed: &Parsed) -> Result<Global, String> {
     let own = || match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(dir) if !rustix::process::geteuid().is_root() => PathBuf::from(dir).join("ferry-runc"),
         _ => PathBuf::from("/run/ferry-runc"),
     };
     let rootless = match parsed.value("rootless").unwrap_or("auto") {
-        "auto" => !rustix::process::geteuid().is_root(),
-        "true" | "1" => true,
-        "false" | "0" => false,
-        other => return Err(format!("strconv.ParseBool: parsing {other:?}: invalid syntax")),
+        "" | "auto" => None,
+        text => match args::truth(text) {
+            Some(word) => Some(word == "true"),
+            None => return Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
+        },
     };
     let json = match parsed.value("log-format").unwrap_or("text") {
         "text" => false,
         "json" => true,
         other => return Err(format!("invalid log-format: {other}")),
     };
-    if parsed.is_on("systemd-cgroup") {
-        return Err("--systemd-cgroup is not supported: the cgroup driver is cgroupfs".into());
-    }
     Ok(Global {
         root: parsed.value("root").map_or_else(own, PathBuf::from),
+        root_is_given: parsed.value("root").is_some(),
         rootless,
+        systemd_cgroup: parsed.is_on("systemd-cgroup"),
         log: log::Log { path: parsed.value("log").map(str::to_owned), json },
     })
 }

@@ -128,7 +128,6 @@ fn make_rootless(spec: &mut Spec) {
             mount.options = strings(&["rbind", "nosuid", "noexec", "nodev", "ro"]);
         }
     }
-    spec.mounts.retain(|m| m.kind != "cgroup");
 }
 
 /// Writes `config.json` into a bundle; an existing one is left alone.

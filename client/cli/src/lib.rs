@@ -5,6 +5,7 @@
 pub mod args;
 pub mod commands;
 mod complete;
+mod credentials;
 pub mod error;
 mod help;
 mod on_demand;

@@ -4,7 +4,7 @@
 // Tests may panic, and start programs as users do.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use lab::{Engine, Kind};
+use lab::{Engine, Kind, Registry, RegistryKind};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,7 +20,7 @@ fn called_docker(folder: &Path, program: &Path) -> PathBuf {
     link
 }
 
-fn type_line(engine: &Engine, client: &Path, line: &str) -> Answer {
+fn type_line(engine: &Engine, registry: &str, client: &Path, line: &str) -> Answer {
     let script = if line.contains("docker") { line.to_owned() } else { format!("docker {line}") };
     let folder = client.parent().unwrap().to_string_lossy().into_owned();
     let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
@@ -28,6 +28,7 @@ fn type_line(engine: &Engine, client: &Path, line: &str) -> Answer {
         .args(["60", "bash", "-c", &script])
         .env("PATH", path)
         .env("DOCKER_HOST", engine.host())
+        .env("REG", registry)
         .env("DOCKER_CONFIG", client.parent().unwrap())
         .stdin(std::process::Stdio::null())
         .output()
@@ -87,6 +88,9 @@ fn ferry_answers_as_the_stock_client_does() {
         return;
     };
     let engine = Engine::start(Kind::Dockerd, &[]).unwrap();
+    // What lines about registries call $REG.
+    let kind = lab::docker_registry().map_or(RegistryKind::Ferry, |_| RegistryKind::Docker);
+    let registry = Registry::start_inside(engine.netns().unwrap(), kind).unwrap();
     let scratch = engine.scratch();
     let stock = called_docker(&scratch.join("stock"), &engine.stock_cli_path().unwrap());
     let ours = called_docker(&scratch.join("ours"), &ferry);
@@ -94,8 +98,8 @@ fn ferry_answers_as_the_stock_client_does() {
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/commands.txt")).unwrap();
     let mut differ = Vec::new();
     for line in lines.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
-        let expected = type_line(&engine, &stock, line);
-        let answered = type_line(&engine, &ours, line);
+        let expected = type_line(&engine, &registry.address().to_string(), &stock, line);
+        let answered = type_line(&engine, &registry.address().to_string(), &ours, line);
         if expected != answered {
             differ.push(format!("{line}\n  stock {expected:?}\n  ferry {answered:?}"));
         }

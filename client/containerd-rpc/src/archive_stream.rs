@@ -42,7 +42,7 @@ fn failed(what: &str, why: impl std::fmt::Display) -> RpcError {
 }
 
 /// An id that no other stream has: process, time and a count.
-fn fresh_id() -> String {
+pub(crate) fn fresh_id() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -80,12 +80,12 @@ pub async fn import(
     tokio::pin!(feed);
     tokio::select! {
         // The peer gave up before it read everything: its reason is the answer.
-        done = &mut transfer => done,
+        done = &mut transfer => Ok(done?),
         fed = &mut feed => match fed {
-            Ok(_held) => transfer.await,
+            Ok(_held) => Ok(transfer.await?),
             // A peer that refuses closes its end; only it knows why.
             Err(error) => match transfer.await {
-                Err(reason) => Err(reason),
+                Err(reason) => Err(reason.into()),
                 Ok(()) => Err(error),
             },
         },
@@ -107,22 +107,22 @@ pub async fn export(
     let stream = open(client, &id).await?;
     let to = any::pack(&ImageExportStream { stream: id, ..how });
     // A peer that refuses leaves the stream alone: its answer must end the waiting.
-    let sent = transfer(client, any::pack(store), to, None);
+    let sent = async { Ok::<_, RpcError>(transfer(client, any::pack(store), to, None).await?) };
     let ((), total) = tokio::try_join!(sent, drain(stream, sink))?;
     Ok(total)
 }
 
-async fn transfer(
+pub(crate) async fn transfer(
     client: &Client,
     source: Any,
     destination: Any,
     progress: Option<mpsc::Sender<Progress>>,
-) -> Result<(), RpcError> {
+) -> Result<(), Status> {
     let mut options = None;
     let mut listener = None;
     if let Some(progress) = progress {
         let id = fresh_id();
-        let (outgoing, mut incoming) = open_grpc(client, &id).await?;
+        let (outgoing, mut incoming) = open_grpc(client, &id).await.map_err(unavailable)?;
         options = Some(TransferOptions { progress_stream: id });
         listener = Some(tokio::spawn(async move {
             // The stream stays open towards the peer for as long as we listen.
@@ -149,6 +149,10 @@ async fn transfer(
     Ok(())
 }
 
+fn unavailable(error: RpcError) -> Status {
+    Status::unavailable(error.message)
+}
+
 async fn open(client: &Client, id: &str) -> Result<Stream, RpcError> {
     let Some(path) = raw_address(client).await? else {
         let (outgoing, incoming) = open_grpc(client, id).await?;
@@ -173,7 +177,7 @@ async fn open(client: &Client, id: &str) -> Result<Stream, RpcError> {
     }
 }
 
-async fn open_grpc(
+pub(crate) async fn open_grpc(
     client: &Client,
     id: &str,
 ) -> Result<(mpsc::Sender<Any>, Streaming<Any>), RpcError> {

@@ -7,6 +7,7 @@
 pub mod archive_stream;
 mod client;
 mod error;
+pub mod registry_stream;
 mod retry;
 mod tar_end;
 

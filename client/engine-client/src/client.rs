@@ -2,6 +2,7 @@
 //! for the newest and, where the daemon is older, once more for the daemon's.
 
 use crate::http::{Conn, Head, Hijacked, Idle, Response, Stream};
+use crate::query::{Query, encode_into};
 use crate::{ClientError, Endpoint};
 use engine_api::{ApiVersion, ErrorResponse, Wire, decode, encode};
 use std::fmt::Write as _;
@@ -10,50 +11,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpStream, UnixStream};
-
-/// A request's query, encoded as it grows.
-#[derive(Debug, Default, Clone)]
-pub struct Query(String);
-
-impl Query {
-    /// An empty query.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a parameter.
-    pub fn with(mut self, key: &str, value: &str) -> Self {
-        self.0.push(if self.0.is_empty() { '?' } else { '&' });
-        self.0.push_str(key);
-        self.0.push('=');
-        encode_into(&mut self.0, value, false);
-        self
-    }
-
-    /// Adds a parameter unless its value is empty.
-    pub fn maybe(self, key: &str, value: &str) -> Self {
-        if value.is_empty() { self } else { self.with(key, value) }
-    }
-
-    /// Adds a switch if it is on.
-    pub fn flag(self, key: &str, on: bool) -> Self {
-        if on { self.with(key, "1") } else { self }
-    }
-}
-
-/// Appends a text, percent-encoded; slashes stay in paths.
-fn encode_into(out: &mut String, text: &str, path: bool) {
-    for byte in text.bytes() {
-        let plain = byte.is_ascii_alphanumeric()
-            || b"-_.~".contains(&byte)
-            || path && b"/:@,+=&$!'()*;".contains(&byte);
-        if plain {
-            out.push(byte as char);
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-}
 
 /// The body of a request.
 pub enum Payload<'a> {
@@ -70,6 +27,13 @@ impl Payload<'_> {
     pub fn of<T: Wire>(value: &T) -> Self {
         Payload::Json(encode(value, ApiVersion::MAX))
     }
+}
+
+/// What a request has beyond the usual.
+#[derive(Clone, Copy, Default)]
+struct Extra<'a> {
+    headers: &'a [(&'a str, String)],
+    upgrade: bool,
 }
 
 /// A client of one daemon.
@@ -200,7 +164,7 @@ impl Client {
     /// # Errors
     /// When nobody answers.
     pub async fn ping(&self) -> Result<Response, ClientError> {
-        let (conn, head) = self.send("HEAD", "/_ping", Payload::Empty, false).await?;
+        let (conn, head) = self.send("HEAD", "/_ping", Payload::Empty, Extra::default()).await?;
         let daemon = head.get("api-version").and_then(|v| v.parse().ok());
         self.lower(daemon.unwrap_or(ApiVersion::MIN));
         Ok(Response::new(conn, head, true, self.idle.clone()))
@@ -212,15 +176,16 @@ impl Client {
         method: &str,
         target: &str,
         payload: Payload<'_>,
-        upgrade: bool,
+        extra: Extra<'_>,
     ) -> Result<(Conn, Head), ClientError> {
-        let reused = if upgrade { None } else { self.idle.lock().ok().and_then(|mut i| i.pop()) };
+        let reused =
+            if extra.upgrade { None } else { self.idle.lock().ok().and_then(|mut i| i.pop()) };
         let fresh = reused.is_none();
         let mut conn = match reused {
             Some(conn) => conn,
             None => Conn { stream: self.dial().await?, buffer: Vec::new() },
         };
-        let head = self.request_head(method, target, &payload, upgrade);
+        let head = self.request_head(method, target, &payload, extra);
         match payload {
             Payload::Stream(_, source) => {
                 conn.write(head.as_bytes()).await?;
@@ -257,7 +222,7 @@ impl Client {
         method: &str,
         target: &str,
         payload: &Payload<'_>,
-        upgrade: bool,
+        extra: Extra<'_>,
     ) -> String {
         let host = match &self.endpoint {
             Endpoint::Tcp(address) => address.as_str(),
@@ -272,7 +237,10 @@ impl Client {
         for (name, value) in &self.headers {
             let _ = write!(head, "{name}: {value}\r\n");
         }
-        if upgrade {
+        for (name, value) in extra.headers {
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        if extra.upgrade {
             head.push_str("Connection: Upgrade\r\nUpgrade: tcp\r\n");
         }
         match payload {
@@ -313,6 +281,21 @@ impl Client {
         query: &Query,
         payload: Payload<'_>,
     ) -> Result<Response, ClientError> {
+        self.call_with(method, path, query, payload, &[]).await
+    }
+
+    /// The same with further headers.
+    ///
+    /// # Errors
+    /// As `call`.
+    pub async fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        query: &Query,
+        payload: Payload<'_>,
+        headers: &[(&str, String)],
+    ) -> Result<Response, ClientError> {
         let again = match &payload {
             Payload::Empty => Some(Payload::Empty),
             Payload::Json(body) => Some(Payload::Json(body.clone())),
@@ -321,9 +304,10 @@ impl Client {
                 None
             }
         };
-        match (self.try_call(method, path, query, payload).await, again) {
+        let extra = Extra { headers, upgrade: false };
+        match (self.try_call(method, path, query, payload, extra).await, again) {
             (Err(error), Some(payload)) if self.learn_version(&error) => {
-                self.try_call(method, path, query, payload).await
+                self.try_call(method, path, query, payload, extra).await
             }
             (result, _) => result,
         }
@@ -335,9 +319,10 @@ impl Client {
         path: &str,
         query: &Query,
         payload: Payload<'_>,
+        extra: Extra<'_>,
     ) -> Result<Response, ClientError> {
         let target = self.target(path, query);
-        let (conn, head) = self.send(method, &target, payload, false).await?;
+        let (conn, head) = self.send(method, &target, payload, extra).await?;
         let mut response = Response::new(conn, head, method == "HEAD", self.idle.clone());
         if response.status >= 400 {
             return Err(failure(&mut response, &target).await);
@@ -420,7 +405,8 @@ impl Client {
         body: String,
     ) -> Result<Hijacked, ClientError> {
         let target = self.target(path, query);
-        let (conn, head) = self.send("POST", &target, Payload::Json(body), true).await?;
+        let upgrade = Extra { upgrade: true, ..Extra::default() };
+        let (conn, head) = self.send("POST", &target, Payload::Json(body), upgrade).await?;
         if head.status != 101 && head.status != 200 {
             return Err(ClientError::NotUpgraded(head.status));
         }

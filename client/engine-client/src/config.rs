@@ -2,6 +2,8 @@
 //! written with tabs as other clients write it.
 
 use engine_api::Value;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The client's configuration.
@@ -66,11 +68,52 @@ impl Config {
         if !value.is_empty() {
             self.members.push((key.to_owned(), Value::String(value.to_owned())));
         }
-        std::fs::create_dir_all(&self.folder)?;
-        let text = Value::Object(self.members.clone()).to_string();
-        let file = self.folder.join("config.json");
-        let fresh = self.folder.join("config.json.new");
-        std::fs::write(&fresh, crate::context::indent(&text, "\t") + "\n")?;
-        std::fs::rename(fresh, file)
+        self.save()
+    }
+
+    /// Sets a member where it stands, else at the end, without writing the file.
+    pub fn set(&mut self, key: &str, value: Value) {
+        match self.members.iter_mut().find(|(k, _)| k == key) {
+            Some((_, old)) => *old = value,
+            None => self.members.push((key.to_owned(), value)),
+        }
+    }
+
+    /// Where the file is.
+    pub fn file(&self) -> PathBuf {
+        self.folder.join("config.json")
+    }
+
+    /// Writes the file, all at once. A new one is for its owner only; one that was there keeps its
+    /// mode, and a link to it stays.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn save(&self) -> std::io::Result<()> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let file = self.file();
+        let file = match std::fs::read_link(&file) {
+            Ok(target) => self.folder.join(target),
+            Err(_) => file,
+        };
+        let mut name = file.clone().into_os_string();
+        name.push(format!(".{}", std::process::id()));
+        let fresh = PathBuf::from(name);
+        let text = crate::context::indent(&Value::Object(self.members.clone()).to_string(), "\t");
+        let _ = std::fs::remove_file(&fresh);
+        let written = (|| {
+            let mut options = std::fs::OpenOptions::new();
+            let mut out = options.write(true).create_new(true).mode(0o600).open(&fresh)?;
+            out.write_all(text.as_bytes())?;
+            if let Ok(before) = std::fs::metadata(&file) {
+                out.set_permissions(before.permissions())?;
+                let _ = std::os::unix::fs::chown(&fresh, Some(before.uid()), Some(before.gid()));
+            }
+            std::fs::rename(&fresh, &file)
+        })();
+        if written.is_err() {
+            let _ = std::fs::remove_file(&fresh);
+        }
+        written
     }
 }

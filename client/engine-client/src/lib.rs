@@ -8,10 +8,12 @@ mod context;
 mod endpoint;
 mod error;
 mod http;
+mod query;
 
-pub use client::{Client, Payload, Query};
+pub use client::{Client, Payload};
 pub use config::Config;
 pub use context::{Context, ContextError, ContextStore, indent_json};
 pub use endpoint::{Endpoint, InvalidHost};
 pub use error::ClientError;
 pub use http::{Body, Hijacked, Response, Stream};
+pub use query::Query;

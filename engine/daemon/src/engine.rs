@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use containerd_api::prost_types::Any;
 use containerd_api::runc_options::Options;
 use containerd_rpc::Client;
-use images::Images;
+use images::{Images, Remote};
 use metastore::Store;
 use network::files::{HostResolv, Overrides, ResolvMode, STUB_TARGET, resolv_conf, uses_stub};
 use network::{Reader, thread::Handle};
@@ -42,6 +42,8 @@ pub struct Engine {
     pub networks: Reader,
     /// Images.
     pub images: Images,
+    /// How registries are reached.
+    pub remote: ArcSwap<Remote>,
     /// Events.
     pub events: Bus,
     /// Names.
@@ -79,6 +81,8 @@ pub struct Parts {
     pub networks: Reader,
     /// Images.
     pub images: Images,
+    /// How registries are reached.
+    pub remote: Remote,
     /// The machine.
     pub facts: HostFacts,
     /// The kernel's boot.
@@ -108,6 +112,7 @@ impl Engine {
             network: parts.network,
             networks: parts.networks,
             images: parts.images,
+            remote: ArcSwap::from_pointee(parts.remote),
             events: Bus::default(),
             registry: Registry::default(),
             facts: parts.facts,

@@ -2,6 +2,7 @@
 
 use containerd_rpc::RpcError;
 use oci::reference::InvalidReference;
+use registry_client::Told;
 
 /// A failed operation on images.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,9 @@ pub enum ImageError {
     /// An archive or a stream could not be read.
     #[error("{0}")]
     Archive(String),
+    /// A registry refused or failed; in dockerd's words.
+    #[error("{}", .0.message)]
+    Registry(Told),
     /// Content that should be there or should be well-formed is not.
     #[error("image content {what}: {problem}")]
     Content {

@@ -47,7 +47,7 @@ impl Images {
         let lease = Lease::new(&self.0.client).await?;
         let client = self.0.client.with_lease(&lease.id)?;
         let result = self.import_leased(&client, body, request).await;
-        lease.end(&self.0.client).await;
+        lease.end().await;
         result
     }
 

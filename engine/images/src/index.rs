@@ -30,6 +30,8 @@ pub struct ResolvedImage {
     pub chain_id: Option<ChainId>,
     /// What each layer takes in bytes: unpacked where it is, else as stored.
     pub layer_sizes: Vec<u64>,
+    /// The repositories that the target is known to be had from, as `host/path` without port.
+    pub sources: Vec<String>,
     /// All names, sorted. Without any it is dangling.
     pub names: Vec<Name>,
 }
@@ -172,6 +174,7 @@ mod tests {
             diff_ids: Vec::new(),
             chain_id: None,
             layer_sizes: Vec::new(),
+            sources: Vec::new(),
             names: Vec::new(),
         })
     }

@@ -99,6 +99,16 @@ impl Images {
         Ok(out)
     }
 
+    /// What all layers take, each counted once.
+    pub fn layers_size(&self) -> u64 {
+        let mut sizes = BTreeMap::new();
+        for image in self.all() {
+            let chains = oci::image::ChainId::all(&image.diff_ids).into_iter();
+            sizes.extend(chains.map(|chain| chain.0).zip(image.layer_sizes.iter().copied()));
+        }
+        sizes.values().sum()
+    }
+
     /// How many images have each layer (by chain).
     fn layer_users(&self) -> BTreeMap<Digest, usize> {
         let mut users = BTreeMap::new();

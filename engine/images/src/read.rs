@@ -4,7 +4,7 @@ use containerd_api::services::content::v1::ReadContentRequest;
 use containerd_api::types;
 use containerd_rpc::{Client, RpcError};
 use oci::image::{ChainId, ImageConfig, Index, Manifest};
-use oci::{Descriptor, Platform, media_type};
+use oci::{Descriptor, Digest, Platform, media_type};
 use serde::de::DeserializeOwned;
 
 use crate::{ImageError, ImagesConfig, ResolvedImage, size};
@@ -62,35 +62,56 @@ async fn document<T: DeserializeOwned>(
     serde_json::from_slice(&bytes).map_err(|e| ImageError::content(descriptor.digest, e))
 }
 
-/// The manifest for `platform` below `target`.
+/// Whether an entry of an index says something about another one and runs nowhere.
+fn is_attestation(entry: &Descriptor) -> bool {
+    entry.annotations.contains_key("vnd.docker.reference.type")
+}
+
+/// The manifest for `platform` below `target`; another one that is there if that one isn't, since
+/// of an index only the platforms that somebody asked for were fetched.
 async fn choose_manifest(
     client: &Client,
     target: &Descriptor,
     platform: &Platform,
 ) -> Result<(Descriptor, Manifest), ImageError> {
-    let mut at = target.clone();
-    for _ in 0..MAX_DEPTH {
+    let mut open = vec![(target.clone(), 0)];
+    let mut missing = None;
+    while let Some((at, depth)) = open.pop() {
         if !media_type::is_index(&at.media_type) {
-            let manifest = document(client, &at).await?;
-            return Ok((at, manifest));
+            match document(client, &at).await {
+                Ok(manifest) => return Ok((at, manifest)),
+                Err(ImageError::Rpc(e)) if e.is_not_found() => missing = Some(e),
+                Err(e) => return Err(e),
+            }
+            continue;
         }
-        let index: Index = document(client, &at).await?;
-        let ranked = index.manifests.into_iter().filter_map(|entry| {
-            let rank = match &entry.platform {
-                Some(given) => platform.rank(given)?,
-                // An entry that does not say runs where it is.
-                None => usize::MAX,
-            };
-            Some((rank, entry))
-        });
-        let mut ranked: Vec<_> = ranked.collect();
+        if depth == MAX_DEPTH {
+            return Err(ImageError::content(target.digest, "indexes nest too deep"));
+        }
+        let index: Index = match document(client, &at).await {
+            Ok(index) => index,
+            Err(ImageError::Rpc(e)) if depth > 0 && e.is_not_found() => continue,
+            Err(e) => return Err(e),
+        };
+        let entries = index.manifests.into_iter().filter(|entry| !is_attestation(entry));
+        let mut ranked: Vec<_> = entries.map(|entry| (rank(platform, &entry), entry)).collect();
         ranked.sort_by_key(|(rank, _)| *rank);
-        let best = ranked.into_iter().next();
-        at = best
-            .ok_or_else(|| ImageError::content(at.digest, format!("nothing for {platform}")))?
-            .1;
+        // The last one pushed is looked at first.
+        open.extend(ranked.into_iter().rev().map(|(_, entry)| (entry, depth + 1)));
     }
-    Err(ImageError::content(target.digest, "indexes nest too deep"))
+    Err(match missing {
+        Some(e) => e.into(),
+        None => ImageError::content(target.digest, format!("nothing for {platform}")),
+    })
+}
+
+/// How early an entry of an index is looked at: the best for the platform first, those that do
+/// not say where they run next, then all others.
+fn rank(platform: &Platform, entry: &Descriptor) -> usize {
+    match &entry.platform {
+        Some(given) => platform.rank(given).unwrap_or(usize::MAX),
+        None => usize::MAX - 1,
+    }
 }
 
 /// Understands what a name points at.
@@ -112,6 +133,7 @@ pub(crate) async fn resolve_target(
     if image.os.is_empty() {
         image.os = "linux".into();
     }
+    let sources = sources(client, &target.digest).await;
     let layer_sizes = size::of_layers(client, config, &diff_ids, &manifest.layers).await;
     Ok(ResolvedImage {
         id: manifest.config.digest,
@@ -122,6 +144,19 @@ pub(crate) async fn resolve_target(
         chain_id: ChainId::of(&diff_ids),
         diff_ids,
         layer_sizes,
+        sources,
         names: Vec::new(),
     })
+}
+
+/// Where content is known to be had from: `host/path`.
+async fn sources(client: &Client, digest: &Digest) -> Vec<String> {
+    let labels = crate::registry::labels(client, digest).await.unwrap_or_default();
+    let mut out = Vec::new();
+    for (key, value) in labels {
+        if let Some(host) = key.strip_prefix(crate::registry::SOURCE) {
+            out.extend(value.split(',').map(|path| format!("{host}/{path}")));
+        }
+    }
+    out
 }

@@ -59,21 +59,16 @@ impl Images {
         let image = self.resolve(text)?;
         let users: Vec<&ImageUse> = uses.iter().filter(|u| u.image == image.id).collect();
         let mut removed = Removed::default();
-        let mut names: Vec<Reference> =
-            image.names.iter().map(|name| name.reference.clone()).collect();
+        let all = references(&image);
         if is_id_prefix(&image.id, text) {
-            if single_repository(&names) {
-                check(&image, &users, options.force, false)?;
-            } else {
-                check(&image, &users, options.force, true)?;
-            }
-            // The last name goes with the image below.
-            for name in std::mem::take(&mut names) {
-                untag(&mut removed, &image, &name);
+            check(&image, &users, options.force, !single_repository(&all))?;
+            for name in &all {
+                untag(&mut removed, &image, name);
             }
         } else {
             let reference = Reference::parse(text)?.tagged();
-            if let (false, true, Some(user)) = (options.force, names.len() <= 1, users.first()) {
+            let is_single = single_repository(&all) && tags(&all).count() <= 1;
+            if let (false, true, Some(user)) = (options.force, is_single, users.first()) {
                 return Err(ImageError::Conflict(format!(
                     "conflict: unable to remove repository reference {text:?} (must force) - \
                      container {} is using its referenced image {}",
@@ -81,23 +76,41 @@ impl Images {
                     image.id.short()
                 )));
             }
-            names.retain(|name| *name != reference);
+            let (goes, stays) = split(&all, &reference);
             // Forced off an image in use: the image stays, without a name.
-            let stays = names.is_empty() && users.iter().any(|user| user.running);
-            if stays {
-                let conflict = check(&image, &users, options.force, false);
-                conflict?;
+            if stays.is_empty() && users.iter().any(|user| user.running) {
+                check(&image, &users, options.force, false)?;
             }
-            untag(&mut removed, &image, &reference);
-            if !names.is_empty() {
-                self.delete_record(&reference.to_string(), true).await?;
-                self.refresh().await?;
+            for name in &goes {
+                untag(&mut removed, &image, name);
+            }
+            if !stays.is_empty() {
+                self.forget_names(&image, &goes).await?;
                 return Ok(removed);
             }
         }
         self.delete_image(&image, &mut removed).await?;
         self.refresh().await?;
         Ok(removed)
+    }
+
+    /// Takes names off an image that has others. A digest that is a name only since its
+    /// repository is known to have it is forgotten with that knowledge.
+    async fn forget_names(
+        &self,
+        image: &ResolvedImage,
+        goes: &[Reference],
+    ) -> Result<(), ImageError> {
+        for name in goes {
+            self.delete_record(&name.to_string(), true).await?;
+        }
+        if let [digest] = goes
+            && digest.digest().is_some()
+        {
+            crate::registry::forget_source(&self.0.client, &image.target.digest, digest).await?;
+            self.forget(&image.target.digest).await;
+        }
+        self.refresh().await
     }
 
     /// Removes all records of an image, and tells which layers went with it.
@@ -166,8 +179,8 @@ impl Images {
             if used || (only_dangling && !image.is_dangling()) {
                 continue;
             }
-            for name in &image.names {
-                untag(&mut removed, &image, &name.reference);
+            for name in &references(&image) {
+                untag(&mut removed, &image, name);
             }
             self.delete_image(&image, &mut removed).await?;
             self.refresh().await?;
@@ -218,6 +231,32 @@ fn untag(removed: &mut Removed, image: &ResolvedImage, name: &Reference) {
     removed.untagged.push(image.id);
     let untagged = name.familiar();
     removed.items.push(ImageDeleteItem { untagged, ..ImageDeleteItem::default() });
+}
+
+/// All names of an image as dockerd counts them: by repository, its digests behind its tags.
+fn references(image: &ResolvedImage) -> Vec<Reference> {
+    let (_, digests) = crate::view::names(image);
+    let tags = image.names.iter().map(|name| name.reference.clone());
+    let mut all: Vec<Reference> = tags.filter(|name| name.digest().is_none()).collect();
+    all.extend(digests.iter().filter_map(|text| Reference::parse(text).ok()));
+    all.sort_by_cached_key(|name| (name.name(), name.digest().is_some(), name.to_string()));
+    all
+}
+
+fn tags(names: &[Reference]) -> impl Iterator<Item = &Reference> {
+    names.iter().filter(|name| name.digest().is_none())
+}
+
+/// What goes with a name, and what stays: a repository's digests go with its last tag.
+fn split(all: &[Reference], name: &Reference) -> (Vec<Reference>, Vec<Reference>) {
+    let same = |other: &&Reference| other.name() == name.name();
+    let is_last = name.digest().is_none() && !tags(all).filter(same).any(|other| other != name);
+    let mut goes = vec![name.clone()];
+    let mut stays = Vec::new();
+    for other in all.iter().filter(|other| *other != name) {
+        if is_last && same(&other) { goes.push(other.clone()) } else { stays.push(other.clone()) }
+    }
+    (goes, stays)
 }
 
 fn single_repository(names: &[Reference]) -> bool {

@@ -89,7 +89,11 @@ impl Images {
         Ok(())
     }
 
-    async fn has_snapshot(&self, client: &Client, chain: &ChainId) -> Result<bool, ImageError> {
+    pub(crate) async fn has_snapshot(
+        &self,
+        client: &Client,
+        chain: &ChainId,
+    ) -> Result<bool, ImageError> {
         let request =
             StatSnapshotRequest { snapshotter: self.snapshotter().into(), key: chain.to_string() };
         match client.snapshots().stat(request).await.map_err(RpcError::from) {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use containerd_api::services::events::v1::SubscribeRequest;
 use containerd_api::services::images::v1::{Image, ListImagesRequest};
-use containerd_rpc::{Client, RpcError};
+use containerd_rpc::{Client, RpcError, archive_stream};
 use oci::{Descriptor, Digest, Platform};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 use tracing::{debug, warn};
 
 use crate::index::{Index, Record};
@@ -45,6 +45,10 @@ pub(crate) struct Inner {
     targets: Mutex<BTreeMap<Digest, Arc<ResolvedImage>>>,
     /// Held while names change, so that none is lost between look and write.
     pub(crate) naming: Mutex<()>,
+    /// Whether the store pulls by itself and tells of it as we need.
+    transfers: OnceCell<bool>,
+    /// Blobs that are being fetched: who comes second waits for the first.
+    pub(crate) fetching: std::sync::Mutex<BTreeMap<Digest, std::sync::Weak<Mutex<()>>>>,
 }
 
 /// The images of one containerd namespace. Cheap to clone.
@@ -66,6 +70,8 @@ impl Images {
             index: ArcSwap::default(),
             targets: Mutex::default(),
             naming: Mutex::default(),
+            transfers: OnceCell::new(),
+            fetching: std::sync::Mutex::default(),
         }))
     }
 
@@ -136,6 +142,15 @@ impl Images {
                 None
             }
         }
+    }
+
+    /// Whether the store pulls by itself in one pass, and has docker's words for what goes wrong:
+    /// ferry-containerd does. Others are given content and layers piece by piece.
+    pub(crate) async fn transfers(&self) -> Result<bool, RpcError> {
+        let ask = || async {
+            Ok::<_, RpcError>(archive_stream::raw_address(&self.0.client).await?.is_some())
+        };
+        self.0.transfers.get_or_try_init(ask).await.copied()
     }
 
     /// Forgets what a target was understood as (its layers were unpacked).

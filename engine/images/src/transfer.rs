@@ -40,7 +40,7 @@ impl Images {
         let lease = Lease::new(&self.0.client).await?;
         let client = self.0.client.with_lease(&lease.id)?;
         let result = self.load_leased(&client, body, before).await;
-        lease.end(&self.0.client).await;
+        lease.end().await;
         result
     }
 
@@ -272,7 +272,7 @@ pub struct Loaded {
     pub image: std::sync::Arc<ResolvedImage>,
 }
 
-fn wire_platform(platform: &oci::Platform) -> types::Platform {
+pub(crate) fn wire_platform(platform: &oci::Platform) -> types::Platform {
     types::Platform {
         os: platform.os.clone(),
         architecture: platform.architecture.clone(),
@@ -281,9 +281,11 @@ fn wire_platform(platform: &oci::Platform) -> types::Platform {
     }
 }
 
-/// A lease around one operation: content that has no name yet is not collected.
+/// A lease around one operation: content that has no name yet is not collected. An operation
+/// that is dropped half-way lets go of what it held, too.
 pub(crate) struct Lease {
     pub id: String,
+    client: Option<Client>,
 }
 
 impl Lease {
@@ -294,13 +296,31 @@ impl Lease {
         let labels = [("containerd.io/gc.expire".to_owned(), expires.to_string())].into();
         let request = leases::CreateRequest { id: id.clone(), labels };
         client.leases().create(request).await.map_err(RpcError::from)?;
-        Ok(Self { id })
+        Ok(Self { id, client: Some(client.clone()) })
     }
 
-    pub(crate) async fn end(self, client: &Client) {
-        let request = leases::DeleteRequest { id: self.id.clone(), sync: false };
-        if let Err(status) = client.leases().delete(request).await {
-            tracing::debug!("ending lease {}: {}", self.id, status.message());
+    pub(crate) async fn end(mut self) {
+        if let Some(client) = self.client.take() {
+            delete(&client, &self.id).await;
         }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let (Some(client), Ok(runtime)) =
+            (self.client.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        let id = std::mem::take(&mut self.id);
+        runtime.spawn(async move { delete(&client, &id).await });
+    }
+}
+
+async fn delete(client: &Client, id: &str) {
+    let request = leases::DeleteRequest { id: id.into(), sync: false };
+    if let Err(status) = client.leases().delete(request).await {
+        tracing::debug!("ending lease {id}: {}", status.message());
     }
 }

@@ -70,12 +70,25 @@ impl Images {
     }
 }
 
-/// Names with tags, and names with digests, as users write them.
+/// Names with tags, and names with digests, as users write them. What is known to be in the
+/// repository of a tag has its digest there, too.
 pub(crate) fn names(image: &ResolvedImage) -> (Vec<String>, Vec<String>) {
-    let familiar = |n: &crate::Name| n.reference.familiar();
-    let (digests, tags): (Vec<_>, Vec<_>) =
-        image.names.iter().partition(|name| name.reference.digest().is_some());
-    (tags.into_iter().map(familiar).collect(), digests.into_iter().map(familiar).collect())
+    let (mut tags, mut digests) = (Vec::new(), Vec::new());
+    for name in &image.names {
+        let reference = &name.reference;
+        if reference.digest().is_some() {
+            digests.push(reference.without_tag().with_digest(image.target.digest).familiar());
+            continue;
+        }
+        tags.push(reference.familiar());
+        let source = format!("{}/{}", crate::registry::host_of(reference), reference.path());
+        if image.sources.contains(&source) {
+            digests.push(reference.without_tag().with_digest(image.target.digest).familiar());
+        }
+    }
+    digests.sort();
+    digests.dedup();
+    (tags, digests)
 }
 
 /// A descriptor as the API writes it.

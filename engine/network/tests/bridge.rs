@@ -396,5 +396,5 @@ fn the_kernel_thread_runs_jobs_keeps_namespaces_ready_and_ends_with_its_handles(
     assert!(!path.exists());
     drop((handle, other));
     thread.join().unwrap();
-    assert_eq!(world.pins(), ["default"]);
+    assert!(world.pins().is_empty());
 }

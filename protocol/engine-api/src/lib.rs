@@ -19,6 +19,7 @@ pub mod routes;
 pub mod stdcopy;
 pub mod steps;
 pub mod types;
+pub mod units;
 pub mod upgrade;
 mod version;
 pub mod view;

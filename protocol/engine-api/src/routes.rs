@@ -80,6 +80,9 @@ endpoints! {
     ImageTag POST "/images/{name...}/tag" 0;
     ImageDelete DELETE "/images/{name...}" 0;
     ImageCommit POST "/commit" 0;
+    DistributionInspect GET "/distribution/{name...}/json" 0;
+
+    BuildPrune POST "/build/prune" 31;
 
     NetworkList GET "/networks" 0;
     NetworkListSlash GET "/networks/" 0;

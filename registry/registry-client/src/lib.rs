@@ -40,7 +40,7 @@ pub use credentials::{CredentialFuture, CredentialRequest, CredentialSource, Cre
 pub use error::{At, ConfigError, ConnectKind, Error, Object, Phase, Place};
 pub use hosts::{
     Capabilities, Capability, DOCKER_IO, Host, Hosts, Insecure, InvalidInsecure, InvalidMirror,
-    Mirror, Reach, TlsFiles,
+    Mirror, Reach, TlsFiles, hosts_file,
 };
 pub use login::Login;
 pub use manifest::{Parsed, RawManifest};

@@ -72,14 +72,28 @@ fn bits(names: &[String], warn: &mut Vec<String>) -> u64 {
     })
 }
 
+/// What is said of capabilities that can't be had.
+pub(crate) fn warning(missing: &[String]) -> String {
+    format!("ignoring unknown or unavailable capabilities: [{}]", missing.join(" "))
+}
+
 impl Sets {
     /// Translates the names. What is unknown, or what this process itself lacks, is left out and
-    /// named in `warn`: a container can't have more than its maker.
+    /// named in `warn`: a container can't have more than its maker. In a user namespace its first
+    /// process has everything there is.
     ///
     /// # Errors
     /// When our own capabilities can't be read.
-    pub(crate) fn resolve(wanted: &Capabilities, warn: &mut Vec<String>) -> Result<Self> {
-        let own = privilege::capabilities().at(|| "get capabilities".into())?.permitted;
+    pub(crate) fn resolve(
+        wanted: &Capabilities,
+        in_user_namespace: bool,
+        warn: &mut Vec<String>,
+    ) -> Result<Self> {
+        let own = if in_user_namespace {
+            (1 << NAMES.len()) - 1
+        } else {
+            privilege::capabilities().at(|| "get capabilities".into())?.permitted
+        };
         Ok(Self::within(wanted, own, warn))
     }
 

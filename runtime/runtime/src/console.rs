@@ -25,7 +25,7 @@ pub(crate) fn connect(path: &Path) -> Result<OwnedFd> {
     )
     .at(what)?;
     let address = SocketAddrUnix::new(path).at(what)?;
-    rustix::net::connect(&socket, &address).at(what)?;
+    rustix::net::connect(&socket, &address).at(|| format!("{}: connect", what()))?;
     Ok(socket)
 }
 
@@ -72,8 +72,16 @@ pub(crate) fn show(root: &Root, slave: BorrowedFd<'_>) -> Result<()> {
         return Err(Error::Refused(format!("{path} is not the container's terminal")));
     }
     let copy = tree::copy(node.as_fd(), false).at(what)?;
+    // A link of the image's would put the terminal over whatever it names (CVE-2025-52565).
+    if root.find_itself("/dev/console").is_ok_and(|itself| is_link(&itself)) {
+        return Err(Error::Refused(format!("{}: it is a link", what())));
+    }
     let target = root.file("/dev/console")?;
     tree::attach(copy.as_fd(), target.as_fd()).at(what)
+}
+
+fn is_link(file: &OwnedFd) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| stat.st_mode & 0o170_000 == 0o120_000)
 }
 
 /// Makes the terminal the standard streams and the controlling one.

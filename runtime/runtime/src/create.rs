@@ -1,10 +1,10 @@
 //! The parent's side of `create` and `run`. The whole exchange is drawn at the head of `init`.
 
-use crate::caps::Sets;
+use crate::caps::{self, Sets};
 use crate::console;
-use crate::dev;
 use crate::error::{At, Error, Result};
 use crate::foreground;
+use crate::group::{self, Place};
 use crate::hooks;
 use crate::idmap;
 use crate::init::{Flags, Init};
@@ -18,11 +18,12 @@ use crate::process;
 use crate::record::{self, Home, Record};
 use crate::spaces::{new_clocks, own_namespace};
 use crate::sync::{self, Channel, Message};
-use cgroup::{Cgroup, Host};
 use oci::runtime::{ContainerProcessState, State, Status};
 use rustix::fs::{Mode, OFlags};
+use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use sys::clone::{Forked, SingleThreaded};
 use sys::ns::flag;
 
@@ -47,6 +48,8 @@ pub struct Create {
     pub keep: bool,
     /// Don't adopt orphans (`run` alone).
     pub no_subreaper: bool,
+    /// The cgroup is a unit of systemd.
+    pub systemd_cgroup: bool,
     /// Further choices.
     pub flags: Flags,
 }
@@ -62,7 +65,7 @@ struct Created {
 }
 
 /// Who gets the container's terminal.
-enum Terminal {
+pub(crate) enum Terminal {
     /// `create`: the console socket alone.
     BySocket,
     /// `run`: the console socket, or we ourselves over this one.
@@ -71,13 +74,15 @@ enum Terminal {
 
 /// Undoes what was done, newest first, unless committed.
 #[derive(Default)]
-struct Undo<'a>(Vec<Box<dyn FnOnce() + 'a>>);
+pub(crate) struct Undo<'a>(Vec<Box<dyn FnOnce() + 'a>>);
 
 impl<'a> Undo<'a> {
-    fn push(&mut self, step: impl FnOnce() + 'a) {
+    /// Adds a step that takes back what was just done.
+    pub(crate) fn push(&mut self, step: impl FnOnce() + 'a) {
         self.0.push(Box::new(step));
     }
-    fn commit(mut self) {
+    /// Nothing is taken back.
+    pub(crate) fn commit(mut self) {
         self.0.clear();
     }
 }
@@ -90,14 +95,15 @@ impl Drop for Undo<'_> {
     }
 }
 
-/// Sets a container up; its process waits for `start`. Returns warnings.
+/// Who is told of what is no error; from several places, so it can't be borrowed by one.
+type Warn<'a, 'b> = &'a RefCell<&'b mut (dyn FnMut(&str) + 'b)>;
+
+/// Sets a container up; its process waits for `start`.
 ///
 /// # Errors
 /// When anything fails; nothing is left behind then.
-pub fn create(request: &Create) -> Result<Vec<String>> {
-    let mut warnings = Vec::new();
-    set_up(request, Terminal::BySocket, &mut warnings)?;
-    Ok(warnings)
+pub fn create(request: &Create, warn: &mut dyn FnMut(&str)) -> Result<()> {
+    set_up(request, Terminal::BySocket, &RefCell::new(warn)).map(drop)
 }
 
 /// Creates a container and executes its program; waits for its end and answers its exit code,
@@ -106,7 +112,6 @@ pub fn create(request: &Create) -> Result<Vec<String>> {
 /// # Errors
 /// When anything fails; nothing is left behind then.
 pub fn run(request: &Create, warn: &mut dyn FnMut(&str)) -> Result<i32> {
-    let mut warnings = Vec::new();
     let pair = if request.detach || request.console_socket.is_some() {
         None
     } else {
@@ -117,10 +122,7 @@ pub fn run(request: &Create, warn: &mut dyn FnMut(&str)) -> Result<i32> {
         sys::privilege::set_subreaper().at(|| "become subreaper".into())?;
     }
     let signals = if request.detach { None } else { Some(foreground::signals()?) };
-    let created = set_up(request, Terminal::Ours(theirs), &mut warnings)?;
-    for warning in &warnings {
-        warn(warning);
-    }
+    let created = set_up(request, Terminal::Ours(theirs), &RefCell::new(&mut *warn))?;
     let result = Notify::bind(&created.home).and_then(|notify| {
         execute(&created)?;
         match (signals, notify) {
@@ -159,7 +161,7 @@ fn execute(created: &Created) -> Result<()> {
     hooks::run_all("poststart", &created.record.poststart, &state)
 }
 
-fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Result<Created> {
+fn set_up<'a>(request: &Create, console: Terminal, warn: Warn<'a, 'a>) -> Result<Created> {
     record::check_id(&request.id)?;
     let mut launch = Launch::read(&request.bundle)?;
     let running = matches!(console, Terminal::Ours(_));
@@ -167,9 +169,9 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     let caps = match &launch.process.capabilities {
         Some(wanted) => {
             let mut missing = Vec::new();
-            let sets = Sets::resolve(wanted, &mut missing)?;
+            let sets = Sets::resolve(wanted, launch.in_user_namespace(), &mut missing)?;
             if !missing.is_empty() {
-                warnings.push(format!("ignoring unknown or unavailable capabilities {missing:?}"));
+                (warn.borrow_mut())(&caps::warning(&missing));
             }
             Some(sets)
         }
@@ -180,25 +182,22 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     let mut undo = Undo::default();
     let home_path = home.path.clone();
     undo.push(move || drop(std::fs::remove_dir_all(home_path)));
+    let ended: Rc<Cell<Option<State>>> = Rc::default();
+    undo.push(end_of_what_never_began(&launch, Rc::clone(&ended), warn));
 
-    let group = match Host::detect() {
-        Ok(host) => host.cgroup(&launch.linux.cgroups_path, &request.id),
-        Err(_) if rootless => Cgroup::default(),
-        Err(error) => return Err(error.into()),
-    };
-    let mut record = new_record(request, &launch, &group);
+    let mut place = Place::find(&launch, request)?;
+    let mut record = new_record(request, &launch, &place);
     home.begin(&record)?;
     notify::prepare(&home, &mut launch)?;
-    let for_undo = group.clone();
-    undo.push(move || drop(for_undo.remove()));
-    let group = make_cgroup(&launch, group, rootless)?;
-    record.cgroup_paths.clone_from(&group);
+    undo.push(place.undo(false));
+    place.make(&launch)?;
+    record.cgroup_paths.clone_from(&place.group);
 
     let (ours, theirs) = sync::pair()?;
     let fifo = if running { None } else { Some(make_fifo(&home)?) };
     let (pid, pidfd) = {
-        let init = prepare(&launch, &group, console, fifo, caps, request)?;
-        launch_child(init, &theirs, &launch, &group, rootless)?
+        let init = prepare(&launch, &place, console, fifo, caps, request)?;
+        launch_child(init, &theirs, &launch, &place, rootless)?
     };
     drop(theirs);
     undo.push(move || {
@@ -206,12 +205,14 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
         let _ = sys::clone::wait(pid, true);
     });
     record.pid = pid;
+    ended.set(Some(lifecycle::state(&record, Status::Stopped)));
     record.start_time = record::process_stat(pid).map_or(0, |(_, start)| start);
     home.save(&record)?;
     // Beside the child's mounting: nothing before `exec` reads it.
-    home.keep_config(&launch.text)?;
+    home.keep_config(&launch.text, launch.filter.as_ref())?;
     adjust_oom(&launch, pid, rootless)?;
-    attend(&ours, &launch, &record, pid)?;
+    place.divide(launch.linux.intel_rdt.as_ref(), pid)?;
+    attend(&ours, &launch, &record, &mut place)?;
     if let Some(path) = &request.pid_file {
         write_pid(path, pid)?;
         let path = path.clone();
@@ -225,8 +226,23 @@ fn set_up(request: &Create, console: Terminal, warnings: &mut Vec<String>) -> Re
     Ok(Created { home, record, pid, pidfd, channel: ours, launch })
 }
 
+/// The hooks of the end, for a container whose creation fails once it has a process.
+fn end_of_what_never_began<'a>(
+    launch: &Launch,
+    ended: Rc<Cell<Option<State>>>,
+    warn: Warn<'a, 'a>,
+) -> impl FnOnce() + use<'a> {
+    let poststop = launch.spec.hooks.as_ref().map(|h| h.poststop.clone()).unwrap_or_default();
+    move || {
+        let Some(state) = ended.take() else { return };
+        if let Err(why) = hooks::run_each("poststop", &poststop, &state) {
+            (warn.borrow_mut())(&why.to_string());
+        }
+    }
+}
+
 /// runc's rules on who may have a terminal how.
-fn terminal_socket(
+pub(crate) fn terminal_socket(
     request: &Create,
     launch: &Launch,
     console: Terminal,
@@ -250,7 +266,7 @@ fn terminal_socket(
     }
 }
 
-fn new_record(request: &Create, launch: &Launch, group: &Cgroup) -> Record {
+pub(crate) fn new_record(request: &Create, launch: &Launch, place: &Place) -> Record {
     let hooks = launch.spec.hooks.clone().unwrap_or_default();
     Record {
         oci_version: launch.spec.oci_version.clone(),
@@ -258,7 +274,9 @@ fn new_record(request: &Create, launch: &Launch, group: &Cgroup) -> Record {
         created: record::now(),
         bundle: launch.bundle.clone(),
         rootfs: launch.rootfs.clone(),
-        cgroup_paths: group.clone(),
+        cgroup_paths: place.group.clone(),
+        systemd: place.unit.clone(),
+        rdt: place.rdt.clone(),
         annotations: launch.spec.annotations.clone(),
         poststart: hooks.poststart,
         poststop: hooks.poststop,
@@ -266,27 +284,6 @@ fn new_record(request: &Create, launch: &Launch, group: &Cgroup) -> Record {
         shared_pids: launch.new & flag::PID == 0,
         ..Record::default()
     }
-}
-
-fn make_cgroup(launch: &Launch, group: Cgroup, rootless: bool) -> Result<Cgroup> {
-    let tolerate = |result: Result<(), cgroup::Error>| match result {
-        Err(error) if rootless && error.is_denied() => Ok(()),
-        other => other,
-    };
-    let group = if rootless {
-        group.create_where_allowed()?
-    } else {
-        group.create()?;
-        group
-    };
-    if group == Cgroup::default() {
-        return Ok(group);
-    }
-    let mut resources = launch.linux.resources.clone().unwrap_or_default();
-    let devices = launch.linux.resources.is_some();
-    resources.devices.extend(dev::default_rules());
-    tolerate(group.apply(&resources, devices))?;
-    Ok(group)
 }
 
 fn make_fifo(home: &Home) -> Result<OwnedFd> {
@@ -306,7 +303,7 @@ fn make_fifo(home: &Home) -> Result<OwnedFd> {
 
 fn prepare<'a>(
     launch: &'a Launch,
-    group: &'a Cgroup,
+    place: &'a Place,
     console: Option<OwnedFd>,
     fifo: Option<OwnedFd>,
     caps: Option<Sets>,
@@ -335,7 +332,7 @@ fn prepare<'a>(
     let state = State {
         oci_version: launch.spec.oci_version.clone(),
         id: request.id.clone(),
-        status: Status::Created,
+        status: Status::Creating,
         bundle: launch.bundle.to_string_lossy().into_owned(),
         pid: 0,
         annotations: launch.spec.annotations.clone(),
@@ -346,7 +343,8 @@ fn prepare<'a>(
         None
     };
     let flags = request.flags;
-    Ok(Init { launch, sources, group, proc_root, join, console, fifo, caps, flags, state })
+    let (group, in_unit) = (&place.group, place.unit.is_some());
+    Ok(Init { launch, sources, group, in_unit, proc_root, join, console, fifo, caps, flags, state })
 }
 
 /// Clones. What a child can't do itself (entering a pid namespace, or others once it has lost its
@@ -355,7 +353,7 @@ fn launch_child(
     mut init: Init<'_>,
     theirs: &Channel,
     launch: &Launch,
-    group: &Cgroup,
+    place: &Place,
     rootless: bool,
 ) -> Result<(i32, OwnedFd)> {
     let early = |bit: u64| {
@@ -379,21 +377,24 @@ fn launch_child(
         home.push((flag::TIME, own_namespace(flag::TIME)?));
         new_clocks(launch)?;
     }
-    let folder = match group.open_v2() {
-        Err(_) if rootless => None,
-        other => other?,
-    };
-    if !group.is_unified() {
+    let in_unit = place.unit.is_some();
+    let folder = if in_unit { None } else { group::open_v2(&place.group, rootless)? };
+    if in_unit || !place.group.is_unified() {
         namespaces &= !flag::CGROUP;
     }
     if launch.new & flag::USER != 0 {
         // Made by the child once it is root inside, so that its message queues are its own.
         namespaces &= !flag::IPC;
     }
+    if rustix::process::geteuid().is_root() {
+        // What is born is seen in its pid namespace at once, with all that we have open
+        // (CVE-2016-9962).
+        sys::privilege::set_dumpable(false).at(|| "prctl".into())?;
+    }
     let one = SingleThreaded::check().at(|| "clone".into())?;
     let forked = sys::clone::clone3(namespaces, folder.as_ref().map(AsFd::as_fd), &one);
     let forked = match forked {
-        Err(e) if folder.is_some() && rootless && e.raw_os_error() == Some(13) => {
+        Err(e) if folder.is_some() && place.may_be_outside() && e.raw_os_error() == Some(13) => {
             sys::clone::clone3(namespaces, None, &one)
         }
         other => other,
@@ -423,10 +424,15 @@ fn adjust_oom(launch: &Launch, pid: i32, rootless: bool) -> Result<()> {
 }
 
 /// Answers the child until it is ready.
-fn attend(channel: &Channel, launch: &Launch, record: &Record, pid: i32) -> Result<()> {
+fn attend(channel: &Channel, launch: &Launch, record: &Record, place: &mut Place) -> Result<()> {
+    let pid = record.pid;
     loop {
         match channel.hear()? {
             Message::Ready => return Ok(()),
+            Message::Grouped => {
+                place.adopt(launch, pid)?;
+                channel.say(&Message::Grouped)?;
+            }
             Message::Mapped => {
                 idmap::write_maps(pid, &launch.linux.uid_mappings, &launch.linux.gid_mappings)?;
                 channel.say(&Message::Mapped)?;
@@ -482,5 +488,5 @@ pub(crate) fn write_pid(path: &Path, pid: i32) -> Result<()> {
     let temporary = path.with_file_name(format!(".{name}"));
     std::fs::write(&temporary, pid.to_string())
         .and_then(|()| std::fs::rename(&temporary, path))
-        .at(|| format!("write pid file {}", path.display()))
+        .at(|| format!("open {}", temporary.display()))
 }

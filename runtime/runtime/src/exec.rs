@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! pidfd of init, start time checked; procfs and cgroup descriptors of the host opened
-//! setns(pidfd, pid) in the parent, so that the one fork is born inside; back afterwards
+//! setns(pidfd, pid) in the parent, so that the one fork is born inside; back afterwards. An ordinary
+//!     user has that right inside the container's user namespace alone: joined first, for good
 //! clone3, on v2 into the cgroup ──▶ v1 cgroups, setns(pidfd) of exactly the namespaces that differ
 //!                                   terminal, limits, ids, capabilities, filter, execve
 //! pid file; waits, unless detached
@@ -18,12 +19,12 @@ use crate::launch;
 use crate::lifecycle;
 use crate::proc_root::ProcRoot;
 use crate::process::{self, Last};
-use crate::record::{self, Home, Record};
-use crate::seccomp::{self, Filter};
+use crate::record::{self, Home, Kept, Record};
+use crate::seccomp::Filter;
 use crate::sync::{self, Channel, Message};
 use crate::tree::Root;
 use cgroup::Cgroup;
-use oci::runtime::{Capabilities, ContainerProcessState, Process, Spec, Status};
+use oci::runtime::{Capabilities, ContainerProcessState, Process, Status};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -104,8 +105,8 @@ pub fn exec(request: &Exec, warn: &mut dyn FnMut(&str)) -> Result<i32> {
         }
         _ => {}
     }
-    let spec = home.config()?;
-    let process = resolve(request, &spec)?;
+    let kept = home.kept()?;
+    let process = resolve(request, &kept.process);
     launch::check_process(&process)?;
     let own_terminal = process.terminal && request.console_socket.is_none();
     if own_terminal && request.detach {
@@ -127,7 +128,7 @@ pub fn exec(request: &Exec, warn: &mut dyn FnMut(&str)) -> Result<i32> {
         None => (None, None),
     };
     let signals = if request.detach { None } else { Some(foreground::signals()?) };
-    let (pid, pidfd) = launch(request, &record, &spec, &process, theirs, warn)?;
+    let (pid, pidfd) = launch(request, &record, kept, &process, theirs, warn)?;
     let named = request.pid_file.as_ref().map_or(Ok(()), |path| write_pid(path, pid));
     if let Err(error) = named {
         let _ = sys::clone::kill(pid, 9);
@@ -144,10 +145,10 @@ pub fn exec(request: &Exec, warn: &mut dyn FnMut(&str)) -> Result<i32> {
 }
 
 /// The process to run: the given one, or the container's with what the flags change.
-fn resolve(request: &Exec, spec: &Spec) -> Result<Process> {
-    let base = spec.process.clone().unwrap_or_default();
+fn resolve(request: &Exec, own: &Process) -> Process {
+    let base = own.clone();
     if let Some(process) = &request.process {
-        return Ok(process.clone());
+        return completed(process.clone(), base);
     }
     let mut process = Process { args: request.args.clone(), terminal: request.tty, ..base };
     if let Some(cwd) = &request.cwd {
@@ -173,13 +174,27 @@ fn resolve(request: &Exec, spec: &Spec) -> Result<Process> {
     if !request.caps.is_empty() {
         let sets = process.capabilities.get_or_insert_default();
         for cap in &request.caps {
-            if !caps::NAMES.contains(&cap.as_str()) {
-                return Err(Error::Spec(format!("unknown capability {cap:?}")));
-            }
             add_capability(sets, cap);
         }
     }
-    Ok(process)
+    process
+}
+
+/// What a process from a file does not say is as the container has it.
+fn completed(mut process: Process, base: Process) -> Process {
+    process.capabilities = process.capabilities.or(base.capabilities);
+    process.io_priority = process.io_priority.or(base.io_priority);
+    process.scheduler = process.scheduler.or(base.scheduler);
+    if process.rlimits.is_empty() {
+        process.rlimits = base.rlimits;
+    }
+    if process.apparmor_profile.is_empty() {
+        process.apparmor_profile = base.apparmor_profile;
+    }
+    if process.selinux_label.is_empty() {
+        process.selinux_label = base.selinux_label;
+    }
+    process
 }
 
 /// To every set but the ambient one, whose members need an inheritable set that was asked for.
@@ -208,6 +223,8 @@ struct Child<'a> {
     caps: Option<Sets>,
     group: Cgroup,
     frozen_allowed: bool,
+    /// Whether the service manager puts us into the cgroup, since only it may.
+    attached: bool,
     init: OwnedFd,
     init_pid: i32,
     namespaces: u64,
@@ -220,7 +237,7 @@ struct Child<'a> {
 fn launch(
     request: &Exec,
     record: &Record,
-    spec: &Spec,
+    mut kept: Kept,
     process: &Process,
     console: Option<OwnedFd>,
     warn: &mut dyn FnMut(&str),
@@ -229,33 +246,40 @@ fn launch(
     if !record::is_alive(record.pid, record.start_time) {
         return Err(Error::Refused("cannot exec in a stopped container".into()));
     }
-    let linux = spec.linux.clone().unwrap_or_default();
     let mut missing = Vec::new();
-    let caps = process.capabilities.as_ref().map(|c| Sets::resolve(c, &mut missing)).transpose()?;
+    let namespaces = differing(record.pid)?;
+    let mapped = namespaces & flag::USER != 0;
+    let caps = process.capabilities.as_ref();
+    let caps = caps.map(|c| Sets::resolve(c, mapped, &mut missing)).transpose()?;
     if !missing.is_empty() {
-        warn(&format!("ignoring unknown or unavailable capabilities {missing:?}"));
+        warn(&caps::warning(&missing));
     }
     let mut group = record.cgroup_paths.clone();
     for (controllers, path) in &request.cgroups {
+        if let Some(name) = controllers.iter().find(|name| !group.has(name)) {
+            let why = format!("unknown controller {name} in SubCgroupPaths");
+            return Err(Error::Refused(format!("unable to create new parent process: {why}")));
+        }
         group = group.child(path, controllers);
     }
     let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
-    let namespaces = differing(record.pid)?;
     let child = Child {
         process,
-        filter: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,
+        filter: kept.filter.take(),
         rlimits: launch::rlimits(process)?,
         caps,
         group,
         frozen_allowed: request.ignore_paused,
+        attached: record.systemd.as_ref().is_some_and(|unit| unit.user),
         init,
         init_pid: record.pid,
         namespaces,
         cpus: [crate::numa::mask(&affinity.initial)?, crate::numa::mask(&affinity.last)?],
         console,
         flags: request.flags,
-        in_user_namespace: namespaces & flag::USER != 0,
+        in_user_namespace: mapped,
     };
+    let inside = child.group.v2().map(Path::to_owned).unwrap_or_default();
     let (ours, theirs) = sync::pair()?;
     let (pid, pidfd) = fork(child, &theirs)?;
     drop(theirs);
@@ -265,7 +289,11 @@ fn launch(
         error
     };
     adjust(process, pid, request.flags.rootless).map_err(end)?;
-    attend(&ours, &linux.seccomp.unwrap_or_default(), record, pid).map_err(end)?;
+    if let Some(rdt) = &record.rdt {
+        let failed = |why| Error::Refused(format!("error adding pid {pid} to Intel RDT: {why}"));
+        rdt.join(pid).map_err(failed).map_err(end)?;
+    }
+    attend(&ours, &kept, record, (pid, &inside)).map_err(end)?;
     Ok((pid, pidfd))
 }
 
@@ -296,7 +324,7 @@ fn differing(pid: i32) -> Result<u64> {
     Ok(bits)
 }
 
-fn fork(child: Child<'_>, channel: &Channel) -> Result<(i32, OwnedFd)> {
+fn fork(mut child: Child<'_>, channel: &Channel) -> Result<(i32, OwnedFd)> {
     let open = |path: &str| {
         rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .at(|| format!("open {path}"))
@@ -305,14 +333,23 @@ fn fork(child: Child<'_>, channel: &Channel) -> Result<(i32, OwnedFd)> {
         if process::is_labelled(child.process) { Some(ProcRoot::open()?) } else { None };
     let own = open("/proc/self/ns/pid")?;
     let in_pids = child.namespaces & flag::PID != 0;
+    let without_rights = !rustix::process::geteuid().is_root();
+    // Opened before: files of the host's are not to be had with another namespace's rights.
+    let folder = if child.attached {
+        None
+    } else {
+        crate::group::open_v2(&child.group, child.flags.rootless)?
+    };
+    if without_rights && child.namespaces & flag::USER != 0 {
+        sys::ns::setns(child.init.as_fd(), flag::USER).at(|| "setns user".into())?;
+        child.namespaces &= !flag::USER;
+    }
     if in_pids {
         sys::ns::setns(child.init.as_fd(), flag::PID).at(|| "setns pid".into())?;
     }
+    // What is born is seen in the container at once, with all that we have open (CVE-2016-9962).
+    sys::privilege::set_dumpable(false).at(|| "prctl".into())?;
     let one = SingleThreaded::check().at(|| "clone".into())?;
-    let folder = match child.group.open_v2() {
-        Err(error) if child.flags.rootless && error.is_denied() => None,
-        other => other?,
-    };
     let mut forked = sys::clone::clone3(0, folder.as_ref().map(AsFd::as_fd), &one);
     if forked.as_ref().is_err_and(|e| e.raw_os_error() == Some(16)) {
         // The container handed its controllers down, so its own folder takes no tasks any more:
@@ -323,7 +360,7 @@ fn fork(child: Child<'_>, channel: &Channel) -> Result<(i32, OwnedFd)> {
     match forked.at(|| "clone3".into())? {
         Forked::Child => child.run(proc_root.as_ref(), channel),
         Forked::Parent(pid, pidfd) => {
-            if in_pids {
+            if in_pids && !without_rights {
                 sys::ns::setns(own.as_fd(), flag::PID).at(|| "return to own namespace".into())?;
             }
             Ok((pid, pidfd))
@@ -341,26 +378,30 @@ fn beside_init(pid: i32) -> Result<OwnedFd> {
 
 fn attend(
     channel: &Channel,
-    seccomp: &oci::runtime::Seccomp,
+    kept: &Kept,
     record: &Record,
-    pid: i32,
+    (pid, inside): (i32, &Path),
 ) -> Result<()> {
     loop {
         match channel.hear()? {
             Message::Closed => return Ok(()),
+            Message::Grouped => {
+                crate::group::attach(record, inside, pid)?;
+                channel.say(&Message::Grouped)?;
+            }
             Message::Failed(text) => {
                 // runc says "during container init" of the first process only.
                 let text = text.replace("error during container init: ", "");
                 return Err(Error::Start(text));
             }
             Message::Listener(Some(fd)) => {
-                let socket = console::connect(Path::new(&seccomp.listener_path))?;
+                let socket = console::connect(Path::new(&kept.listener_path))?;
                 let document = ContainerProcessState {
                     oci_version: record.oci_version.clone(),
                     fds: vec!["seccompFd".into()],
                     pid,
                     state: lifecycle::state(record, Status::Running),
-                    metadata: seccomp.listener_metadata.clone(),
+                    metadata: kept.listener_metadata.clone(),
                 };
                 let text = serde_json::to_vec(&document).map_err(|e| Error::Spec(e.to_string()))?;
                 sys::tty::send_fd(socket.as_fd(), &text, fd.as_fd())
@@ -402,6 +443,9 @@ impl Child<'_> {
                 "cannot exec in a paused container (use --ignore-paused to override)".into(),
             ));
         }
+        if self.attached {
+            channel.ask(&Message::Grouped)?;
+        }
         match self.group.join_v1() {
             Err(error) if self.flags.rootless && error.is_denied() => {}
             other => other?,
@@ -419,6 +463,8 @@ impl Child<'_> {
             sys::privilege::set_gid(0).at(|| "setgid in user namespace".into())?;
             sys::privilege::set_uid(0).at(|| "setuid in user namespace".into())?;
         }
+        // Changes of ids and namespaces may have undone it.
+        sys::privilege::set_dumpable(false).at(|| "prctl".into())?;
         if let Some(socket) = &self.console {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let dir = rustix::fs::open("/", flags, Mode::empty()).at(|| "open /".into())?;
@@ -426,6 +472,8 @@ impl Child<'_> {
             let slave = console::open(&Root { dir }, size, socket.as_fd())?;
             console::become_stdio(slave.as_fd())?;
         }
+        // Before `prepare` closes whatever is not kept: what is owned here must not be closed twice.
+        drop((self.init, self.console));
         let last = Last {
             process: self.process,
             filter: self.filter.as_ref(),
@@ -434,6 +482,7 @@ impl Child<'_> {
             keep_fds: self.flags.preserve_fds,
             listen_fds: self.flags.listen_fds,
             rootless: self.flags.rootless || self.in_user_namespace,
+            talks: vec![channel.as_fd()],
         };
         let mut listener = |fd| channel.ask(&Message::Listener(Some(fd)));
         let program = last.prepare(&mut listener)?;

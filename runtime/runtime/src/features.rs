@@ -10,8 +10,7 @@ fn strings(all: &[&str]) -> Vec<String> {
     all.iter().map(|s| (*s).to_owned()).collect()
 }
 
-/// What this runtime can do, whatever the machine.
-pub fn features() -> Features {
+fn seccomp_features() -> SeccompFeatures {
     // Those of this machine; a profile may name others, which have no effect here.
     let archs = strings(if cfg!(target_arch = "aarch64") {
         &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
@@ -28,45 +27,50 @@ pub fn features() -> Features {
         })
         .map(|(name, _)| (*name).to_owned())
         .collect();
+    SeccompFeatures {
+        enabled: true,
+        actions: strings(&[
+            "SCMP_ACT_ALLOW",
+            "SCMP_ACT_ERRNO",
+            "SCMP_ACT_KILL",
+            "SCMP_ACT_KILL_PROCESS",
+            "SCMP_ACT_KILL_THREAD",
+            "SCMP_ACT_LOG",
+            "SCMP_ACT_NOTIFY",
+            "SCMP_ACT_TRACE",
+            "SCMP_ACT_TRAP",
+        ]),
+        operators: strings(&[
+            "SCMP_CMP_EQ",
+            "SCMP_CMP_GE",
+            "SCMP_CMP_GT",
+            "SCMP_CMP_LE",
+            "SCMP_CMP_LT",
+            "SCMP_CMP_MASKED_EQ",
+            "SCMP_CMP_NE",
+        ]),
+        archs,
+        known_flags: known,
+        supported_flags: supported,
+    }
+}
+
+/// What this runtime can do, whatever the machine.
+pub fn features() -> Features {
     let linux = LinuxFeatures {
         namespaces: strings(&["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"]),
         capabilities: strings(&caps::NAMES),
         cgroup: Some(CgroupFeatures {
             v1: true,
             v2: true,
-            systemd: false,
-            systemd_user: false,
+            systemd: true,
+            systemd_user: true,
             rdma: true,
         }),
-        seccomp: Some(SeccompFeatures {
-            enabled: true,
-            actions: strings(&[
-                "SCMP_ACT_ALLOW",
-                "SCMP_ACT_ERRNO",
-                "SCMP_ACT_KILL",
-                "SCMP_ACT_KILL_PROCESS",
-                "SCMP_ACT_KILL_THREAD",
-                "SCMP_ACT_LOG",
-                "SCMP_ACT_NOTIFY",
-                "SCMP_ACT_TRACE",
-                "SCMP_ACT_TRAP",
-            ]),
-            operators: strings(&[
-                "SCMP_CMP_EQ",
-                "SCMP_CMP_GE",
-                "SCMP_CMP_GT",
-                "SCMP_CMP_LE",
-                "SCMP_CMP_LT",
-                "SCMP_CMP_MASKED_EQ",
-                "SCMP_CMP_NE",
-            ]),
-            archs,
-            known_flags: known,
-            supported_flags: supported,
-        }),
+        seccomp: Some(seccomp_features()),
         apparmor: Some(Enabled { enabled: true }),
         selinux: Some(Enabled { enabled: true }),
-        intel_rdt: Some(IntelRdtFeatures::default()),
+        intel_rdt: Some(IntelRdtFeatures { enabled: true, schemata: true, monitoring: true }),
         memory_policy: Some(MemoryPolicyFeatures {
             modes: strings(&numa::MODES),
             flags: numa::FLAGS.iter().map(|(name, _)| (*name).to_owned()).collect(),
@@ -87,6 +91,10 @@ pub fn features() -> Features {
         ]),
         mount_options: options::known(),
         linux: Some(linux),
+        potentially_unsafe_config_annotations: strings(&[
+            "org.criu.config",
+            "org.systemd.property.",
+        ]),
         ..Features::default()
     }
 }

@@ -84,11 +84,11 @@ fn helped(pid: i32, program: &str, mappings: &[IdMapping]) -> Result<()> {
 }
 
 /// A program of the search path, or of the usual folders.
-fn find_helper(program: &str) -> Option<PathBuf> {
+pub(crate) fn find_helper(program: &str) -> Option<PathBuf> {
     let search = std::env::var("PATH").unwrap_or_default();
     search
         .split(':')
-        .chain(["/usr/bin", "/bin"])
+        .chain(["/usr/bin", "/bin", "/usr/sbin", "/sbin"])
         .filter(|folder| folder.starts_with('/'))
         .map(|folder| Path::new(folder).join(program))
         .find(|path| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok())

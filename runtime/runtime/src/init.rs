@@ -6,6 +6,8 @@
 //! state.json "creating", cgroup, limits
 //! bind sources, console socket, FIFO opened
 //! clone3 ───────────────────────────────────▶ dies with its parent from here to Ready
+//!        ◀──────────────────────── Grouped ── with the systemd driver alone: born outside
+//! unit, cgroup, limits ────────── Grouped ──▶ is inside
 //!        ◀───────────────────────── Mapped ── waits, if it has a user namespace
 //! writes the maps ─────────────── Mapped ───▶ becomes root in it
 //! state.json with the pid                     joins namespaces by path, then the v1 cgroups
@@ -35,7 +37,7 @@ use crate::process::{self, Last};
 use crate::sync::{Channel, Message};
 use crate::tree::Root;
 use cgroup::Cgroup;
-use oci::runtime::State;
+use oci::runtime::{State, Status};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use sys::mount::{attr, set_attributes};
@@ -48,6 +50,8 @@ pub(crate) struct Init<'a> {
     pub(crate) launch: &'a Launch,
     pub(crate) sources: Option<Sources>,
     pub(crate) group: &'a Cgroup,
+    /// Whether the parent puts us into the cgroup, by way of a unit.
+    pub(crate) in_unit: bool,
     /// Opened when there is something to write to it.
     pub(crate) proc_root: Option<ProcRoot>,
     pub(crate) join: Vec<(u64, OwnedFd, String)>,
@@ -96,6 +100,9 @@ impl Init<'_> {
         privilege::parent_death_signal(9).at(|| "prctl".into())?;
         sys::clone::reset_signals();
         self.enter(channel)?;
+        // Changes of ids may have undone what the parent did, and one without rights can't do it
+        // before: it writes our maps.
+        privilege::set_dumpable(false).at(|| "prctl".into())?;
         rustix::process::setsid().at(|| "setsid".into())?;
         if !self.flags.no_new_keyring {
             self.keyring()?;
@@ -115,13 +122,20 @@ impl Init<'_> {
         if let Some(slave) = slave {
             console::become_stdio(slave.as_fd())?;
         }
-        process::label(&self.launch.process, self.proc_root.as_ref())?;
+        let init = "error during container init: unable to apply apparmor profile";
+        process::label(&self.launch.process, self.proc_root.as_ref()).map_err(|why| match why {
+            Error::Start(text) => Error::Start(format!("{init}: {text}")),
+            other => other,
+        })?;
         self.finish(channel, &hooks.start_container)
     }
 
     /// Namespaces, cgroups, ids.
     fn enter(&self, channel: &Channel) -> Result<()> {
         let new = self.launch.new;
+        if self.in_unit {
+            channel.ask(&Message::Grouped)?;
+        }
         match self.group.join_v1() {
             Err(error) if self.flags.rootless && error.is_denied() => {}
             other => other?,
@@ -141,7 +155,7 @@ impl Init<'_> {
             sys::ns::unshare(flag::IPC).at(|| "unshare ipc namespace".into())?;
         }
         // Only now, so that its root is the container's cgroup; on v2 the clone did both.
-        if new & flag::CGROUP != 0 && !self.group.is_unified() {
+        if new & flag::CGROUP != 0 && (self.in_unit || !self.group.is_unified()) {
             sys::ns::unshare(flag::CGROUP).at(|| "unshare cgroup namespace".into())?;
         }
         Ok(())
@@ -260,6 +274,8 @@ impl Init<'_> {
             privilege::set_personality(domain).at(|| "personality".into())?;
         }
         crate::numa::apply(launch.linux.memory_policy.as_ref())?;
+        // Before `prepare` closes whatever is not kept: what is owned here must not be closed twice.
+        drop((self.sources, self.proc_root, self.join, self.console));
         let last = Last {
             process: &launch.process,
             filter: launch.filter.as_ref(),
@@ -268,6 +284,7 @@ impl Init<'_> {
             keep_fds: self.flags.preserve_fds,
             listen_fds: self.flags.listen_fds,
             rootless: self.flags.rootless || launch.in_user_namespace(),
+            talks: self.fifo.iter().map(AsFd::as_fd).chain([channel.as_fd()]).collect(),
         };
         let mut listener = |fd| channel.ask(&Message::Listener(Some(fd)));
         let program = last.prepare(&mut listener)?;
@@ -284,7 +301,8 @@ impl Init<'_> {
             channel.ask(&Message::Ready)?;
             channel.mute();
         }
-        hooks::run_all("startContainer", start_hooks, &self.state)?;
+        let state = State { status: Status::Created, ..self.state };
+        hooks::run_all("startContainer", start_hooks, &state)?;
         Err(last.execute(&program, &mut listener))
     }
 }

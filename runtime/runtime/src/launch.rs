@@ -1,6 +1,8 @@
 //! From `config.json` to what will be done: every check that needs no kernel is made here, so that
 //! a configuration that can't work changes nothing. The words of the errors are runc's.
 
+mod checks;
+
 use crate::error::{At, Error, Result};
 use crate::options::{self, Options};
 use crate::record;
@@ -160,6 +162,14 @@ fn exists(path: &str) -> bool {
     rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
 }
 
+/// Checks a configuration for a bundle without doing anything of what it says.
+///
+/// # Errors
+/// When no container can be created from it.
+pub fn check(text: Vec<u8>, bundle: &Path) -> Result<()> {
+    Launch::parse(text, Path::new("config.json"), bundle.to_owned()).map(drop)
+}
+
 impl Launch {
     /// Reads and checks the configuration of a bundle.
     ///
@@ -174,7 +184,14 @@ impl Launch {
         if !file.exists() {
             return Err(Error::Spec("JSON specification file config.json not found".into()));
         }
-        let text = record::read_file(&file)?;
+        Self::parse(record::read_file(&file)?, &file, bundle)
+    }
+
+    /// Reads and checks a configuration that is in memory.
+    ///
+    /// # Errors
+    /// When it is wrong.
+    fn parse(text: Vec<u8>, file: &Path, bundle: PathBuf) -> Result<Self> {
         let mut spec: Spec = serde_json::from_slice(&text)
             .map_err(|e| Error::Spec(format!("{}: {e}", file.display())))?;
         let process = spec
@@ -192,8 +209,9 @@ impl Launch {
         linux: Linux,
         bundle: PathBuf,
     ) -> Result<Self> {
-        check_version(&spec.oci_version)?;
+        checks::check_version(&spec.oci_version)?;
         check_process(&process)?;
+        checks::check_hooks(&spec)?;
         let root =
             spec.root.as_ref().ok_or_else(|| Error::Spec("root must be specified".into()))?;
         let rootfs = bundle.join(&root.path);
@@ -203,13 +221,13 @@ impl Launch {
         if real.st_mode & 0o170_000 != 0o040_000 {
             return Err(Error::Spec("invalid rootfs: not an absolute path, or a symlink".into()));
         }
-        let (new, join) = namespaces(&linux)?;
+        let (new, join) = checks::namespaces(&linux)?;
         let all = join.iter().fold(new, |all, (bit, _)| all | bit);
         if all & flag::MOUNT == 0 {
             return Err(Error::Spec("mount namespace is required".into()));
         }
-        check_ids(&linux, new, all)?;
-        check_names(&spec, &linux, all)?;
+        checks::check_ids(&linux, new, all)?;
+        checks::check_names(&spec, &linux, all)?;
         let mut mounts: Vec<MountPlan> =
             spec.mounts.iter().map(|m| plan_mount(m, &bundle)).collect::<Result<_>>()?;
         if !linux.mount_label.is_empty() {
@@ -259,159 +277,21 @@ impl Launch {
     }
 }
 
-fn check_version(version: &str) -> Result<()> {
-    let number = version.split(['-', '+']).next().unwrap_or_default();
-    let parts: Vec<Option<u32>> = number.split('.').map(|p| p.parse().ok()).collect();
-    match parts[..] {
-        [Some(1), Some(_), Some(_)] => Ok(()),
-        [Some(_), Some(_), Some(_)] => Err(Error::Spec(format!(
-            "ociVersion {version} is not supported: this is a 1.x runtime"
-        ))),
-        _ => Err(Error::Spec(format!("ociVersion {version:?} is not a semantic version"))),
-    }
-}
-
-fn namespaces(linux: &Linux) -> Result<(u64, Vec<(u64, PathBuf)>)> {
-    let (mut new, mut join) = (0, Vec::new());
-    let mut seen = 0;
-    for namespace in &linux.namespaces {
-        let bit = bit(namespace.kind);
-        if seen & bit != 0 {
-            return Err(Error::Spec(format!("malformed spec file: duplicated ns {namespace:?}")));
-        }
-        seen |= bit;
-        if namespace.path.is_empty() {
-            new |= bit;
-        } else {
-            join.push((bit, PathBuf::from(&namespace.path)));
+/// A path from the root in its shortest spelling: one that ends in a slash or a dot would be followed
+/// where a link must not be. A relative one is taken from the root, as runc does with a warning.
+fn clean(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
         }
     }
-    Ok((new, join))
+    format!("/{}", names.join("/"))
 }
 
-fn check_ids(linux: &Linux, new: u64, all: u64) -> Result<()> {
-    let mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
-    if new & flag::USER != 0 && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
-        return Err(Error::Spec(
-            "user namespaces enabled, but no uid or gid mappings found".into(),
-        ));
-    }
-    if all & flag::USER == 0 && mapped {
-        return Err(Error::Spec(
-            "user namespace mappings specified, but user namespace isn't enabled in the config"
-                .into(),
-        ));
-    }
-    if new & flag::TIME == 0 && !linux.time_offsets.is_empty() {
-        return Err(Error::Spec(
-            "time namespace offsets specified, but time namespace isn't enabled in the config"
-                .into(),
-        ));
-    }
-    Ok(())
-}
-
-fn check_names(spec: &Spec, linux: &Linux, all: u64) -> Result<()> {
-    if !spec.hostname.is_empty() && all & flag::UTS == 0 {
-        return Err(Error::Spec("unable to set hostname without a private UTS namespace".into()));
-    }
-    if !spec.domainname.is_empty() && all & flag::UTS == 0 {
-        return Err(Error::Spec("unable to set domainname without a private UTS namespace".into()));
-    }
-    let masks = !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty();
-    if masks && all & flag::MOUNT == 0 {
-        return Err(Error::Spec(
-            "unable to restrict sys entries without a private MNT namespace".into(),
-        ));
-    }
-    if !linux.mount_label.is_empty() && !exists("/sys/fs/selinux/enforce") {
-        return Err(Error::Spec(
-            "selinux label is specified in config, but selinux is disabled or not supported".into(),
-        ));
-    }
-    check_devices(linux, all)?;
-    if linux.intel_rdt.is_some() && !exists("/sys/fs/resctrl/schemata") {
-        return Err(Error::Spec(
-            "intelRdt is specified in config, but Intel RDT is not enabled".into(),
-        ));
-    }
-    if linux.personality.as_ref().is_some_and(|p| !p.flags.is_empty()) {
-        return Err(Error::Spec("linux.personality.flags: no flag is defined".into()));
-    }
-    if let Some(rdt) = &linux.intel_rdt {
-        return Err(Error::Spec(format!("linux.intelRdt is not supported ({rdt:?})")));
-    }
-    linux.sysctl.keys().try_for_each(|key| check_sysctl(key, all, spec))
-}
-
-fn check_devices(linux: &Linux, all: u64) -> Result<()> {
-    if !linux.net_devices.is_empty() && all & flag::NET == 0 {
-        return Err(Error::Spec(
-            "unable to move network devices without a private NET namespace".into(),
-        ));
-    }
-    let fits = |name: &str| {
-        let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0';
-        (1..=15).contains(&name.len()) && name != "." && name != ".." && !name.contains(odd)
-    };
-    let mut seen: Vec<&str> = Vec::new();
-    for (name, device) in &linux.net_devices {
-        let inside = if device.name.is_empty() { name } else { &device.name };
-        for name in [name, inside] {
-            if !fits(name) {
-                return Err(Error::Spec(format!("invalid network device name {name:?}")));
-            }
-        }
-        if seen.contains(&inside.as_str()) {
-            return Err(Error::Spec(format!("network device name {inside:?} is used twice")));
-        }
-        seen.push(inside);
-    }
-    Ok(())
-}
-
-const IPC_SYSCTLS: [&str; 8] = [
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-    "kernel.shm_rmid_forced",
-];
-
-/// Only settings that belong to a namespace of the container may be changed.
-fn check_sysctl(key: &str, all: u64, spec: &Spec) -> Result<()> {
-    let dotted = key.replace('/', ".");
-    let refused = |space: &str| {
-        Err(Error::Spec(format!("sysctl {key:?} is not allowed in the hosts {space} namespace")))
-    };
-    if key.split(['.', '/']).any(str::is_empty) || key.contains("..") {
-        return Err(Error::Spec(format!("sysctl {key:?} is not a valid name")));
-    }
-    if IPC_SYSCTLS.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
-        return if all & flag::IPC == 0 { refused("ipc") } else { Ok(()) };
-    }
-    if dotted.starts_with("net.") {
-        return if all & flag::NET == 0 { refused("network") } else { Ok(()) };
-    }
-    if dotted == "kernel.domainname" || dotted == "kernel.hostname" {
-        let twice = dotted == "kernel.hostname" && !spec.hostname.is_empty();
-        if twice {
-            return Err(Error::Spec(format!(
-                "sysctl {key:?} conflicts with the hostname of the config"
-            )));
-        }
-        return if all & flag::UTS == 0 { refused("uts") } else { Ok(()) };
-    }
-    if dotted.starts_with("user.") && all & flag::USER != 0 {
-        return Ok(());
-    }
-    Err(Error::Spec(format!("sysctl {key:?} is not in a separate kernel namespace")))
-}
-
-fn plan_mount(mount: &Mount, bundle: &Path) -> Result<MountPlan> {
+pub(crate) fn plan_mount(mount: &Mount, bundle: &Path) -> Result<MountPlan> {
     let mut options = Options::parse(&mount.options);
     if mount.kind == "bind" && !options.bind {
         options.bind = true;
@@ -422,6 +302,12 @@ fn plan_mount(mount: &Mount, bundle: &Path) -> Result<MountPlan> {
     if options.bind && !options.data.is_empty() {
         return Err(Error::Spec(format!(
             "invalid mount {}: bind mounts cannot have any filesystem-specific options applied",
+            mount.destination
+        )));
+    }
+    if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
+        return Err(Error::Spec(format!(
+            "invalid mount {}: uidMappings and gidMappings must be specified together",
             mount.destination
         )));
     }
@@ -445,8 +331,7 @@ fn plan_mount(mount: &Mount, bundle: &Path) -> Result<MountPlan> {
         return Err(Error::Spec(format!("invalid mount destination {:?}", mount.destination)));
     }
     Ok(MountPlan {
-        // A relative destination is taken from the root, as runc does with a warning.
-        destination: format!("/{}", mount.destination.trim_start_matches('/')),
+        destination: clean(&mount.destination),
         kind: if options.bind { "bind".into() } else { mount.kind.clone() },
         source,
         options,

@@ -7,11 +7,13 @@
 mod caps;
 mod console;
 mod create;
+mod criu;
 mod dev;
 mod error;
 mod exec;
 mod features;
 mod foreground;
+mod group;
 mod hooks;
 mod idmap;
 mod init;
@@ -35,10 +37,12 @@ mod tree;
 mod update;
 
 pub use create::{Create, create, run};
+pub use criu::{Criu, checkpoint, restore};
 pub use error::{Error, Lower, Result};
 pub use exec::{Exec, exec};
 pub use features::features;
 pub use init::Flags;
+pub use launch::check;
 pub use lifecycle::{delete, kill, pause, resume, start};
 pub use protect::protect;
 pub use record::{Home, Record, check_id, format_time};

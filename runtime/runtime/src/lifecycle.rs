@@ -1,6 +1,7 @@
 //! start, kill, pause, resume, delete: what is done to a container that exists.
 
 use crate::error::{At, Error, Result};
+use crate::group::Remains;
 use crate::hooks;
 use crate::notify::Notify;
 use crate::record::{self, Home, Record};
@@ -89,13 +90,12 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
     let home = Home::open(root, id)?;
     let record = home.load()?;
     let group = &record.cgroup_paths;
-    if all || (signal == 9 && record.shared_pids) {
+    let stopped = home.status(&record) == Status::Stopped;
+    if all || (signal == 9 && record.shared_pids && !stopped) {
         signal_all(&record, signal);
-        if all {
-            return Ok(());
-        }
+        return Ok(());
     }
-    if home.status(&record) == Status::Stopped {
+    if stopped {
         return Err(Error::Refused("container not running".into()));
     }
     signal_init(&record, signal)?;
@@ -119,6 +119,15 @@ fn signal_all(record: &Record, signal: i32) {
     }
     if frozen && (signal == 9 || !was_frozen) {
         let _ = group.freeze(false);
+    }
+}
+
+/// Kills whatever is in a cgroup.
+pub(crate) fn kill_all(group: &cgroup::Cgroup) {
+    if !group.kill_by_kernel() {
+        for pid in group.pids_anywhere() {
+            let _ = sys::clone::kill(pid, 9);
+        }
     }
 }
 
@@ -198,12 +207,13 @@ pub(crate) fn destroy_now(home: &Home, record: &Record) -> Result<()> {
         // In `run` the process is our own child; elsewhere this finds nothing.
         let _ = sys::clone::wait(record.pid, false);
     }
-    match group.remove() {
-        Err(error) if record.rootless && error.is_denied() => {}
+    let remains = Remains::of(record);
+    match remains.remove() {
+        Err(Error::Cgroup(error)) if record.rootless && error.is_denied() => {}
         // Something stayed that was neither the first process nor in its pid namespace.
         Err(_) if !group.pids_anywhere().is_empty() => {
             signal_all(record, 9);
-            group.remove()?;
+            remains.remove()?;
         }
         other => other?,
     }

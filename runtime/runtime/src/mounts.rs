@@ -230,8 +230,9 @@ fn mount_file_system(mount: &MountPlan, root: &Root) -> Result<()> {
     for (bit, recursive) in &options.propagation {
         set_attributes(fs.as_fd(), *recursive, 0, 0, *bit, None).at(|| "propagation".into())?;
     }
-    if options.set_all != 0 {
-        set_attributes(fs.as_fd(), true, options.set_all, 0, 0, None).at(|| "attributes".into())?;
+    if options.set_all | options.clear_all != 0 {
+        set_attributes(fs.as_fd(), true, options.set_all, options.clear_all, 0, None)
+            .at(|| "attributes".into())?;
     }
     // `/dev` is filled before it becomes read-only, by `finish_read_only`.
     if late_ro && mount.destination != "/dev" {

@@ -76,7 +76,7 @@ const FS_FLAGS: [(&str, &str); 13] = [
     ("nolazytime", ""),
     ("iversion", ""),
     ("noiversion", ""),
-    ("silent", "silent"),
+    ("silent", ""),
     ("loud", ""),
     ("defaults", ""),
     ("acl", "acl"),
@@ -207,7 +207,46 @@ mod tests {
         assert_eq!(options.clear & attr::ATIME, attr::ATIME);
     }
 
+    /// Words that take each other back, and the bit that tells which came last.
+    const OPPOSITES: [(&str, &str, u64); 6] = [
+        ("ro", "rw", attr::RDONLY),
+        ("nosuid", "suid", attr::NOSUID),
+        ("nodev", "dev", attr::NODEV),
+        ("noexec", "exec", attr::NOEXEC),
+        ("nodiratime", "diratime", attr::NODIRATIME),
+        ("nosymfollow", "symfollow", attr::NOSYMFOLLOW),
+    ];
+
     proptest! {
+        #[test]
+        fn of_opposites_the_last_counts_on_the_mount_and_on_the_tree_apart(
+            words in prop::collection::vec(prop::sample::select(known()), 0..20),
+        ) {
+            let options = Options::parse(&words);
+            for (on, off, bit) in OPPOSITES {
+                let last = |on: &str, off: &str| words.iter().rev().find(|w| *w == on || *w == off).cloned();
+                for (prefix, set, clear) in
+                    [("", options.set, options.clear), ("r", options.set_all, options.clear_all)]
+                {
+                    let (on, off) = (format!("{prefix}{on}"), format!("{prefix}{off}"));
+                    let said = last(&on, &off);
+                    prop_assert_eq!(set & bit != 0, said.as_ref() == Some(&on), "{:?}", &words);
+                    prop_assert_eq!(clear & bit != 0, said.as_ref() == Some(&off), "{:?}", &words);
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_the_file_systems_own_keeps_its_order_among_any_words(
+            words in prop::collection::vec(prop::sample::select(known()), 0..8),
+            own in prop::collection::vec("[a-z]{3,8}=[0-9a-z/]{0,6}", 0..4),
+            at in 0usize..8,
+        ) {
+            let (before, after) = words.split_at(at.min(words.len()));
+            let options = Options::parse(&[before, &own, after].concat());
+            prop_assert_eq!(options.data, own);
+        }
+
         #[test]
         fn nothing_is_both_set_and_cleared(words in prop::collection::vec(prop::sample::select(known()), 0..12)) {
             let options = Options::parse(&words);

@@ -45,22 +45,26 @@ impl ProcRoot {
     /// # Errors
     /// As openat2(2) and write(2).
     pub(crate) fn write(&self, path: &str, value: &str) -> Result<()> {
-        let own;
-        let path = if let Some(rest) = path.strip_prefix("self/") {
+        let file = self.open_to_write(path)?;
+        rustix::io::write(&file, value.as_bytes()).map(drop).at(|| format!("write /proc/{path}"))
+    }
+
+    /// Whether there is such a file.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.open_to_write(path).is_ok()
+    }
+
+    fn open_to_write(&self, path: &str) -> Result<OwnedFd> {
+        let what = || format!("open /proc/{path}");
+        let real = if let Some(rest) = path.strip_prefix("self/") {
             // The link names us by the pid that this instance of procfs knows.
             let pid = rustix::fs::readlinkat(&self.dir, "self", Vec::new())
                 .at(|| "readlink /proc/self".into())?;
-            own = format!("{}/{rest}", pid.to_string_lossy());
-            &own
+            format!("{}/{rest}", pid.to_string_lossy())
         } else {
-            path
+            path.to_owned()
         };
-        let attempt = || {
-            let file = sys::mount::open_beneath(self.dir.as_fd(), path, OFlags::WRONLY, true)?;
-            rustix::io::write(&file, value.as_bytes())?;
-            Ok::<(), std::io::Error>(())
-        };
-        attempt().at(|| format!("open /proc/{path}"))
+        sys::mount::open_beneath(self.dir.as_fd(), &real, OFlags::WRONLY, true).at(what)
     }
 }
 

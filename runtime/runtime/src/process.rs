@@ -9,7 +9,7 @@ use oci::runtime::Process;
 use rustix::fs::{Mode, OFlags};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::privilege;
 
 /// Everything that the last steps need.
@@ -29,6 +29,8 @@ pub(crate) struct Last<'a> {
     pub listen_fds: u32,
     /// Lacking rights to set groups is no error.
     pub rootless: bool,
+    /// What else is needed until the execve.
+    pub talks: Vec<BorrowedFd<'a>>,
 }
 
 /// What is executed.
@@ -57,6 +59,9 @@ impl Last<'_> {
         &self,
         listener: &mut dyn FnMut(OwnedFd) -> Result<()>,
     ) -> Result<Program> {
+        // Not only at the execve: until then the working folder and the program are looked up, which
+        // must not lead through a folder of the host's (CVE-2024-21626).
+        sys::clone::close_all_but(3 + self.keep_fds, &self.talks).at(|| "close_range".into())?;
         for &(number, soft, hard) in self.rlimits {
             privilege::set_rlimit(number, soft, hard).at(|| {
                 format!(
@@ -72,22 +77,20 @@ impl Last<'_> {
             caps.apply_bounding()?;
         }
         own_stdio(self.process.user.uid);
-        self.become_user()?;
         let late_filter = self.process.no_new_privileges;
+        if let (None, Some(filter), false) = (&self.caps, self.filter, late_filter) {
+            // Another user than root has no right to it any more.
+            load(filter, listener)?;
+        }
+        self.become_user()?;
         match (&self.caps, self.filter) {
             (Some(caps), Some(filter)) if !late_filter => {
                 caps.apply_for_seccomp()?;
                 load(filter, listener)?;
                 caps.apply()?;
             }
-            (caps, filter) => {
-                if let Some(caps) = caps {
-                    caps.apply()?;
-                }
-                if let (Some(filter), false) = (filter, late_filter) {
-                    load(filter, listener)?;
-                }
-            }
+            (Some(caps), _) => caps.apply()?,
+            (None, _) => {}
         }
         // The kernel forgets it whenever rights change. A filter may forbid asking again; then the
         // end of the parent shows when `Ready` can't be said.
@@ -113,7 +116,7 @@ impl Last<'_> {
     }
 
     fn program(&self, late_filter: bool) -> Result<Program> {
-        let mut env = unique(&self.process.env);
+        let mut env = unique(&self.process.env)?;
         if self.listen_fds > 0 {
             env.retain(|e| !e.starts_with("LISTEN_FDS=") && !e.starts_with("LISTEN_PID="));
             env.push(format!("LISTEN_FDS={}", self.listen_fds));
@@ -158,7 +161,15 @@ fn load(filter: &Filter, listener: &mut dyn FnMut(OwnedFd) -> Result<()>) -> Res
 }
 
 /// The last of several values of a variable wins.
-fn unique(env: &[String]) -> Vec<String> {
+fn unique(env: &[String]) -> Result<Vec<String>> {
+    let refused = |why: &str| Err(Error::Start(format!("invalid environment variable: {why}")));
+    for entry in env {
+        match entry.find('=') {
+            None => return refused("missing '='"),
+            Some(0) => return refused("name cannot be empty"),
+            Some(_) => {}
+        }
+    }
     let name = |e: &str| e.split('=').next().unwrap_or_default().to_owned();
     let mut kept: Vec<String> = Vec::with_capacity(env.len() + 3);
     for (at, entry) in env.iter().enumerate() {
@@ -167,18 +178,33 @@ fn unique(env: &[String]) -> Vec<String> {
             kept.push(entry.clone());
         }
     }
-    kept
+    Ok(kept)
 }
 
-/// Gives the standard streams to the user, so that `/dev/stdout` can be opened again.
+/// Gives the standard streams to the user, so that `/dev/stdout` can be opened again. The host's
+/// `/dev/null` becomes the container's own: nothing of the host's mounts stays open, and CRIU could
+/// not save it.
 fn own_stdio(uid: u32) {
     let streams: [BorrowedFd<'_>; 3] =
         [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    for stream in streams {
+    let is_null = |stat: &rustix::fs::Stat| {
+        stat.st_mode & 0o170_000 == 0o020_000 && stat.st_rdev == rustix::fs::makedev(1, 3)
+    };
+    let mut own: Option<OwnedFd> = None;
+    for (number, stream) in streams.into_iter().enumerate() {
         let Ok(stat) = rustix::fs::fstat(stream) else { continue };
-        let null =
-            stat.st_mode & 0o170_000 == 0o020_000 && stat.st_rdev == rustix::fs::makedev(1, 3);
-        if stat.st_uid != uid && !null {
+        if is_null(&stat) {
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+            if own.is_none() {
+                own = rustix::fs::open("/dev/null", flags, Mode::empty())
+                    .ok()
+                    .filter(|fd| rustix::fs::fstat(fd).is_ok_and(|stat| is_null(&stat)));
+            }
+            if let Some(fd) = &own {
+                // An image without the device keeps what it was given.
+                let _ = sys::clone::dup_onto(fd.as_fd(), number as i32);
+            }
+        } else if stat.st_uid != uid {
             // A read-only file system, an unmapped owner: the program still has the stream itself.
             let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(uid)), None);
         }
@@ -230,7 +256,7 @@ pub(crate) fn find_program(name: &str, search: &str) -> Result<String> {
         return match executable(name) {
             Ok(()) => Ok(name.to_owned()),
             Err(Why::Missing(e)) => Err(fail(&format!("stat {name}: {}", Lower(&e)))),
-            Err(Why::Folder) => Err(fail("is a directory: permission denied")),
+            Err(Why::Folder) => Err(fail("is a directory")),
             Err(Why::Denied) => Err(fail("permission denied")),
         };
     }
@@ -340,9 +366,10 @@ pub(crate) fn label(process: &Process, proc_root: Option<&ProcRoot>) -> Result<(
     if profile.is_empty() || profile == "unconfined" {
         return Ok(());
     }
-    let line = format!("exec {profile}");
+    // Before other modules could be active beside it (kernel 5.8) it had no folder of its own.
+    let own = "self/attr/apparmor/exec";
+    let file = if proc_root.has(own) { own } else { "self/attr/exec" };
     proc_root
-        .write("self/attr/apparmor/exec", &line)
-        .or_else(|_| proc_root.write("self/attr/exec", &line))
+        .write(file, &format!("exec {profile}"))
         .map_err(|e| Error::Start(format!("apparmor failed to apply profile: {e}")))
 }

@@ -3,8 +3,9 @@
 //! be read from the kernel is written before the effect, so that `delete --force` always finds it.
 
 use crate::error::{At, Error, Result};
+use crate::seccomp::{self, Filter};
 use cgroup::Cgroup;
-use oci::runtime::{Hook, Status};
+use oci::runtime::{Hook, Process, Status};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,6 +39,10 @@ pub struct Record {
     pub rootfs: PathBuf,
     /// Folders in the hierarchies.
     pub cgroup_paths: Cgroup,
+    /// The unit of systemd that the cgroup belongs to.
+    pub systemd: Option<cgroup::systemd::Unit>,
+    /// The group in the resctrl file system.
+    pub rdt: Option<cgroup::RdtGroup>,
     /// Annotations of the configuration.
     pub annotations: BTreeMap<String, String>,
     /// Hooks that `start` runs.
@@ -59,6 +64,42 @@ pub struct Home {
     /// Lock, held while the state changes.
     #[allow(dead_code, reason = "held, not read")]
     lock: Option<OwnedFd>,
+}
+
+/// The file of the compiled filter.
+const FILTER: &str = "filter";
+
+/// The part of a container's configuration that a further process needs.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// The container's own process.
+    pub process: Process,
+    /// The filter.
+    pub filter: Option<Filter>,
+    /// Who gets the filter's listener.
+    pub listener_path: String,
+    /// What is told along with it.
+    pub listener_metadata: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Document {
+    process: Option<Process>,
+    linux: Option<DocumentLinux>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DocumentLinux {
+    seccomp: Option<Listener>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Listener {
+    listener_path: String,
+    listener_metadata: String,
 }
 
 /// Checks an id: letters, digits and `_+-.`, neither `.` nor `..`.
@@ -192,12 +233,46 @@ impl Home {
             .map_err(|e| Error::Spec(format!("{}/state.json: {e}", self.path.display())))
     }
 
-    /// Keeps a copy of the configuration for `exec`.
+    /// Keeps a copy of the configuration, and its filter compiled, for `exec`.
     ///
     /// # Errors
     /// As open(2), write(2).
-    pub fn keep_config(&self, bytes: &[u8]) -> Result<()> {
-        write_new(&self.path.join("config.json"), bytes).at(|| "keep config.json".into())
+    pub(crate) fn keep_config(&self, bytes: &[u8], filter: Option<&Filter>) -> Result<()> {
+        write_new(&self.path.join("config.json"), bytes).at(|| "keep config.json".into())?;
+        let Some(filter) = filter else { return Ok(()) };
+        write_new(&self.path.join(FILTER), &filter.to_bytes()).at(|| "keep the filter".into())
+    }
+
+    /// What `exec` needs of the kept configuration. The rest is not built in memory, and the filter
+    /// is not compiled again.
+    ///
+    /// # Errors
+    /// When it is missing or broken.
+    pub(crate) fn kept(&self) -> Result<Kept> {
+        let bytes = read_file(&self.path.join("config.json"))?;
+        let broken = |e: serde_json::Error| Error::Spec(format!("config.json: {e}"));
+        let document: Document = serde_json::from_slice(&bytes).map_err(broken)?;
+        let seccomp = document.linux.unwrap_or_default().seccomp;
+        let filter = match (&seccomp, read_file(&self.path.join(FILTER))) {
+            (None, _) => None,
+            (Some(_), Ok(filter)) => Filter::from_bytes(&filter),
+            (Some(_), Err(_)) => None,
+        };
+        let filter = match (&seccomp, filter) {
+            (Some(_), None) => {
+                let spec: oci::runtime::Spec = serde_json::from_slice(&bytes).map_err(broken)?;
+                let seccomp = spec.linux.unwrap_or_default().seccomp;
+                seccomp.as_ref().map(seccomp::compile).transpose()?
+            }
+            (_, filter) => filter,
+        };
+        let Listener { listener_path, listener_metadata } = seccomp.unwrap_or_default();
+        Ok(Kept {
+            process: document.process.unwrap_or_default(),
+            filter,
+            listener_path,
+            listener_metadata,
+        })
     }
 
     /// The kept configuration.
@@ -225,7 +300,7 @@ impl Home {
     /// As unlink(2) and rmdir(2).
     pub fn remove(&self) -> Result<()> {
         // What is there as a rule, without listing the folder.
-        for name in ["state.json", "config.json"] {
+        for name in ["state.json", "config.json", FILTER] {
             let _ = rustix::fs::unlink(self.path.join(name));
         }
         if rustix::fs::rmdir(&self.path).is_ok() {

@@ -124,7 +124,11 @@ pub fn event_stats(root: &Path, id: &str) -> Result<String> {
     if home.status(&record) == Status::Stopped {
         return Err(Error::Refused(format!("container with id {id} is not running")));
     }
-    let event = Event { kind: "stats", id, data: record.cgroup_paths.stats() };
+    let mut data = record.cgroup_paths.stats();
+    if let Some(rdt) = &record.rdt {
+        data.intel_rdt = rdt.stats();
+    }
+    let event = Event { kind: "stats", id, data };
     serde_json::to_string(&event).map_err(|e| Error::Spec(e.to_string()))
 }
 

@@ -5,7 +5,7 @@ use crate::error::{At, Error, Result};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Longest error text that is passed on.
 const LIMIT: usize = 8 * 1024;
@@ -15,6 +15,8 @@ const LIMIT: usize = 8 * 1024;
 pub(crate) enum Message {
     /// Child: it failed, and this is why.
     Failed(String),
+    /// Child: it waits for the unit around it. Parent: it is in its cgroup.
+    Grouped,
     /// Child: it waits for its ids to be mapped. Parent: they are.
     Mapped,
     /// Child: everything is mounted, the hooks may run. Parent: they have.
@@ -51,6 +53,12 @@ pub(crate) fn pair() -> Result<(Channel, Channel)> {
     Ok((end(a), end(b)))
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Channel {
     /// Says something.
     ///
@@ -68,6 +76,7 @@ impl Channel {
                 text = all;
                 &text
             }
+            Message::Grouped => b"G",
             Message::Mapped => b"M",
             Message::Hooks => b"H",
             Message::Listener(Some(fd)) => {
@@ -95,6 +104,7 @@ impl Channel {
         Ok(match buffer[..got].first() {
             None => Message::Closed,
             Some(b'E') => Message::Failed(String::from_utf8_lossy(&buffer[1..got]).into_owned()),
+            Some(b'G') => Message::Grouped,
             Some(b'M') => Message::Mapped,
             Some(b'H') => Message::Hooks,
             Some(b'N') => Message::Listener(fd),

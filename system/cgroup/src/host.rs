@@ -79,7 +79,7 @@ impl Host {
     }
 
     /// The container's folders for `linux.cgroupsPath` (absolute: below each mount; else below our
-    /// own cgroup; empty: named by the id). `..` can't lead out.
+    /// own cgroup, on v2 beside it; empty: named by the id). `..` can't lead out.
     pub fn cgroup(&self, path: &str, id: &str) -> Cgroup {
         let wanted = if path.is_empty() { id } else { path };
         let absolute = wanted.starts_with('/');
@@ -95,7 +95,13 @@ impl Host {
                 clean
             });
         let folder = |h: &Hierarchy| {
-            let base = if absolute { "" } else { h.own.trim_start_matches('/') };
+            let own = Path::new(h.own.trim_start_matches('/'));
+            let base = match (absolute, self.is_unified()) {
+                (true, _) => Path::new(""),
+                // Ours holds processes, so it can't hand controllers down: beside it, not below.
+                (false, true) => own.parent().unwrap_or(own),
+                (false, false) => own,
+            };
             h.mount.join(base).join(&clean)
         };
         let mut paths: BTreeMap<String, PathBuf> =

@@ -1,4 +1,5 @@
-//! cgroups of one container: v1, hybrid and v2, through the file system.
+//! cgroups of one container: v1, hybrid and v2, through the file system; and as a unit of systemd.
+//! Its group in the resctrl file system beside them.
 //!
 //! What must not be here: OCI documents other than `Resources`, namespaces, mounts inside a
 //! container, and any decision about where a container's cgroup *should* be beyond resolving the
@@ -8,7 +9,9 @@ mod devices;
 mod file;
 mod host;
 mod oom;
+mod resctrl;
 mod stats;
+pub mod systemd;
 mod tree;
 mod v1;
 mod v2;
@@ -16,6 +19,7 @@ mod v2;
 pub use devices::{DeviceList, UnsupportedRule};
 pub use host::{Hierarchy, Host};
 pub use oom::OomWatch;
+pub use resctrl::{RdtGroup, RdtStats, Resctrl};
 pub use stats::Stats;
 pub use tree::Cgroup;
 
@@ -69,6 +73,17 @@ pub enum Error {
     /// A device rule that cgroup v1 can't hold.
     #[error(transparent)]
     Device(#[from] UnsupportedRule),
+    /// The service manager refused, or can't be reached.
+    #[error("{0}")]
+    Systemd(String),
+    /// A unit of that name is there already, and not ours.
+    #[error("unable to start unit {name:?}: {text}")]
+    UnitExists {
+        /// The unit.
+        name: String,
+        /// The manager's words.
+        text: String,
+    },
     /// The freezer did not reach the state asked for in time.
     #[error("unable to freeze")]
     FreezeTimeout,

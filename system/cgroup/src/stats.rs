@@ -1,6 +1,6 @@
 //! Usage figures, in the shape that `events --stats` prints.
 
-use crate::{Cgroup, file};
+use crate::{Cgroup, RdtStats, file};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,8 +20,8 @@ pub struct Stats {
     pub blkio: BlkioStats,
     /// Huge pages by size.
     pub hugetlb: BTreeMap<String, HugetlbStats>,
-    /// Cache and memory bandwidth; always empty.
-    pub intel_rdt: BTreeMap<String, u64>,
+    /// Cache and memory bandwidth; empty without a group of it.
+    pub intel_rdt: RdtStats,
     /// Network interfaces; always null, as runc has it.
     pub network_interfaces: Option<Vec<u64>>,
 }
@@ -33,6 +33,40 @@ pub struct CpuStats {
     pub usage: CpuUsage,
     /// Periods held back.
     pub throttling: Throttling,
+    /// How long tasks waited; v2 alone, where the kernel counts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
+}
+
+/// Pressure: how long tasks waited for a resource.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Pressure {
+    /// At least one task.
+    pub some: PressureFigures,
+    /// All tasks at once.
+    pub full: PressureFigures,
+}
+
+/// Percentages of the last seconds, and microseconds in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct PressureFigures {
+    /// Of the last 10 seconds.
+    #[serde(serialize_with = "short")]
+    pub avg10: f64,
+    /// Of the last 60 seconds.
+    #[serde(serialize_with = "short")]
+    pub avg60: f64,
+    /// Of the last 300 seconds.
+    #[serde(serialize_with = "short")]
+    pub avg300: f64,
+    /// Microseconds.
+    pub total: u64,
+}
+
+/// A whole number without a fraction, as Go's encoder writes it.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn short<S: serde::Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+    if value.fract() == 0.0 { to.serialize_i64(*value as i64) } else { to.serialize_f64(*value) }
 }
 
 /// Nanoseconds used.
@@ -117,6 +151,9 @@ pub struct MemoryStats {
     /// `memory.stat` as it is.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
+    /// How long tasks waited for memory; v2 alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
 }
 
 /// One kind of memory, bytes.
@@ -154,18 +191,24 @@ pub struct BlkioStats {
     /// Operations.
     #[serde(rename = "ioServicedRecursive", skip_serializing_if = "Vec::is_empty")]
     pub operations: Vec<BlkioEntry>,
+    /// How long tasks waited for devices; v2 alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
 }
 
 /// One figure of one device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct BlkioEntry {
     /// Major number.
+    #[serde(skip_serializing_if = "zero")]
     pub major: u64,
     /// Minor number.
+    #[serde(skip_serializing_if = "zero")]
     pub minor: u64,
     /// `Read`, `Write`, …
     pub op: String,
     /// The figure.
+    #[serde(skip_serializing_if = "zero")]
     pub value: u64,
 }
 
@@ -379,10 +422,8 @@ fn read_v2(folder: &Path) -> Stats {
             let (bytes, op) = match key {
                 "rbytes" => (true, "Read"),
                 "wbytes" => (true, "Write"),
-                "dbytes" => (true, "Discard"),
                 "rios" => (false, "Read"),
                 "wios" => (false, "Write"),
-                "dios" => (false, "Discard"),
                 _ => continue,
             };
             let list = if bytes { &mut stats.blkio.bytes } else { &mut stats.blkio.operations };
@@ -390,5 +431,34 @@ fn read_v2(folder: &Path) -> Stats {
         }
     }
     read_hugetlb(folder, "current", &mut stats.hugetlb);
+    stats.cpu.psi = pressure(folder, "cpu.pressure");
+    stats.memory.psi = pressure(folder, "memory.pressure");
+    stats.blkio.psi = pressure(folder, "io.pressure");
     stats
+}
+
+/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and `full` likewise. Nothing where the kernel
+/// does not count.
+fn pressure(folder: &Path, name: &str) -> Option<Pressure> {
+    let text = file::read(folder, name).ok()?;
+    let mut all = Pressure::default();
+    for line in text.lines() {
+        let (kind, fields) = line.split_once(' ')?;
+        let figures = match kind {
+            "some" => &mut all.some,
+            "full" => &mut all.full,
+            _ => continue,
+        };
+        for field in fields.split(' ') {
+            let (key, value) = field.split_once('=')?;
+            match key {
+                "avg10" => figures.avg10 = value.parse().ok()?,
+                "avg60" => figures.avg60 = value.parse().ok()?,
+                "avg300" => figures.avg300 = value.parse().ok()?,
+                "total" => figures.total = value.parse().ok()?,
+                _ => {}
+            }
+        }
+    }
+    Some(all)
 }

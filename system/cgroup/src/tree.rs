@@ -1,7 +1,7 @@
 //! A container's folders in the hierarchies: made, joined, counted, frozen, emptied, removed.
 
 use crate::{Error, Stats, file, stats, v1, v2};
-use oci::runtime::Resources;
+use oci::runtime::{DeviceRule, Resources};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -71,31 +71,79 @@ impl Cgroup {
         Ok(())
     }
 
-    /// The same where the caller may, for one without rights: what it got.
+    /// The same where the caller may, for one without rights: what it got. A `named` place is to be
+    /// had whole.
     ///
     /// # Errors
-    /// When a folder can't be made for another reason.
-    pub fn create_where_allowed(&self) -> Result<Self, Error> {
+    /// When a folder can't be made, for another reason unless named.
+    pub fn create_where_allowed(&self, named: bool) -> Result<Self, Error> {
         let mut got = Self::default();
         for (name, path) in &self.paths {
             let one = Self { paths: BTreeMap::from([(name.clone(), path.clone())]) };
             match one.create() {
                 Ok(()) => drop(got.paths.insert(name.clone(), path.clone())),
-                Err(error) if error.is_denied() => {}
+                Err(error) if error.is_denied() && !named => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(got)
     }
 
-    /// Sets limits; `devices` says whether the device rules are among them (an update leaves them).
+    /// The quota and period in force, for a change that names only one of them: v2 and systemd take
+    /// both at once.
+    pub fn cpu_quota(&self) -> (Option<i64>, Option<u64>) {
+        if let Some(folder) = self.v2().filter(|_| self.is_unified()) {
+            let text = file::read(folder, "cpu.max").unwrap_or_default();
+            let mut words = text.split_whitespace();
+            let quota = words.next().map(|quota| quota.parse().unwrap_or(-1));
+            return (quota, words.next().and_then(|period| period.parse().ok()));
+        }
+        let Some(folder) = self.controller("cpu") else { return (None, None) };
+        let quota = file::read(folder, "cpu.cfs_quota_us").ok();
+        let quota = quota.and_then(|text| text.trim().parse().ok());
+        (quota, file::number(folder, "cpu.cfs_period_us"))
+    }
+
+    /// Gives the v2 folder to a user, with the files that the kernel lists for it.
+    ///
+    /// # Errors
+    /// As chown(2).
+    pub fn give_to(&self, uid: u32) -> Result<(), Error> {
+        let Some(folder) = self.v2().filter(|_| self.is_unified()) else { return Ok(()) };
+        let usual = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned();
+        let list = file::read(Path::new("/sys/kernel/cgroup"), "delegate").unwrap_or(usual);
+        let uid = Some(rustix::fs::Uid::from_raw(uid));
+        rustix::fs::chown(folder, uid, None).map_err(io_error("chown", folder))?;
+        for name in list.lines() {
+            let path = folder.join(name);
+            match rustix::fs::chown(&path, uid, None) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(io_error("chown", &path)(errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets limits, all but the device rules.
     ///
     /// # Errors
     /// When the kernel refuses one.
-    pub fn apply(&self, resources: &Resources, devices: bool) -> Result<(), Error> {
+    pub fn apply(&self, resources: &Resources) -> Result<(), Error> {
         match self.v2() {
-            Some(path) if self.is_unified() => v2::apply(path, resources, devices),
-            v2 => v1::apply(self, v2, resources, devices),
+            Some(path) if self.is_unified() => v2::apply(path, resources),
+            v2 => v1::apply(self, v2, resources),
+        }
+    }
+
+    /// Sets the device rules.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or v1 can't express them.
+    pub fn apply_devices(&self, rules: &[DeviceRule]) -> Result<(), Error> {
+        match (self.v2(), self.controller("devices")) {
+            (Some(path), _) if self.is_unified() => v2::apply_devices(path, rules),
+            (v2, Some(folder)) => v1::apply_devices(folder, v2, rules),
+            (_, None) => Ok(()),
         }
     }
 
@@ -130,6 +178,19 @@ impl Cgroup {
         self.v2().map_or(Ok(()), |path| file::write(path, "cgroup.procs", "0"))
     }
 
+    /// The files through which a process that is just being started enters the cgroup.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open_joins(&self) -> Result<Vec<OwnedFd>, Error> {
+        let open = |(name, folder): (&String, &PathBuf)| {
+            let path = folder.join(if name.is_empty() { "cgroup.procs" } else { "tasks" });
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::open(&path, flags, Mode::empty()).map_err(io_error("open", &path))
+        };
+        self.paths.iter().map(open).collect()
+    }
+
     /// The same cgroup's child `name`, in the hierarchies `only` names (all when empty).
     pub fn child(&self, name: &str, only: &[String]) -> Self {
         let wanted = |folder: &str| {
@@ -140,6 +201,12 @@ impl Cgroup {
             (folder.clone(), if wanted(folder) { join(path) } else { path.clone() })
         });
         Self { paths: paths.collect() }
+    }
+
+    /// Whether there is a folder for a controller, so that it can be named; v2 has one for all.
+    pub fn has(&self, name: &str) -> bool {
+        self.is_unified()
+            || self.paths.keys().any(|folder| folder.split(',').any(|part| part == name))
     }
 
     /// The hierarchy whose folder says most surely which tasks the container has.

@@ -1,7 +1,7 @@
 //! Limits of cgroup v1.
 
 use crate::{Cgroup, DeviceList, Error, file, v2};
-use oci::runtime::{BlockIo, Cpu, Memory, Resources};
+use oci::runtime::{BlockIo, Cpu, DeviceRule, Memory, Resources};
 use std::path::Path;
 
 /// Gives a fresh `cpuset` folder its parent's processors and memory nodes, without which no task
@@ -53,7 +53,6 @@ pub(crate) fn apply(
     group: &Cgroup,
     v2_folder: Option<&Path>,
     resources: &Resources,
-    devices: bool,
 ) -> Result<(), Error> {
     if !resources.unified.is_empty() {
         return Err(Error::Invalid(
@@ -96,14 +95,22 @@ pub(crate) fn apply(
     for (device, rdma) in &resources.rdma {
         writer.set("rdma", "rdma.max", Some(v2::rdma_line(device, rdma)))?;
     }
-    if devices && let Some(folder) = group.controller("devices") {
-        apply_devices(folder, resources)?;
-    }
     Ok(())
 }
 
-fn apply_devices(folder: &Path, resources: &Resources) -> Result<(), Error> {
-    let list = DeviceList::from_rules(&resources.devices)?;
+/// What a list of exceptions can't say, a program in the v2 folder of a hybrid machine says.
+pub(crate) fn apply_devices(
+    folder: &Path,
+    v2_folder: Option<&Path>,
+    rules: &[DeviceRule],
+) -> Result<(), Error> {
+    let list = match (DeviceList::from_rules(rules), v2_folder) {
+        (Err(_), Some(v2)) => {
+            v2::apply_devices(v2, rules)?;
+            DeviceList::everything()
+        }
+        (list, _) => list?,
+    };
     if list.allows_all()
         && file::read(folder, "devices.list").is_ok_and(|now| now.trim() == "a *:* rwm")
     {

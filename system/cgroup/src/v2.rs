@@ -1,7 +1,8 @@
 //! Limits of cgroup v2, with the translations from v1's units.
 
-use crate::{DeviceList, Error, file, tree};
-use oci::runtime::{BlockIo, Cpu, HugepageLimit, Memory, Rdma, Resources};
+use crate::devices::{allows_all, device_program};
+use crate::{Error, file, tree};
+use oci::runtime::{BlockIo, Cpu, DeviceRule, HugepageLimit, Memory, Rdma, Resources};
 use rustix::fs::{Mode, OFlags};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -120,7 +121,7 @@ pub(crate) fn apply_hugetlb(folder: &Path, page: &HugepageLimit) -> Result<(), E
     if file::exists(folder, &reserved) { file::write(folder, &reserved, &limit) } else { Ok(()) }
 }
 
-pub(crate) fn apply(folder: &Path, resources: &Resources, devices: bool) -> Result<(), Error> {
+pub(crate) fn apply(folder: &Path, resources: &Resources) -> Result<(), Error> {
     if let Some(limit) = resources.pids.as_ref().and_then(|p| p.limit).filter(|l| *l != 0) {
         file::write(folder, "pids.max", &if limit > 0 { limit.to_string() } else { "max".into() })?;
     }
@@ -132,9 +133,6 @@ pub(crate) fn apply(folder: &Path, resources: &Resources, devices: bool) -> Resu
     }
     if let Some(cpu) = &resources.cpu {
         apply_cpu(folder, cpu)?;
-    }
-    if devices {
-        apply_devices(folder, resources)?;
     }
     resources.hugepage_limits.iter().try_for_each(|page| apply_hugetlb(folder, page))?;
     for (device, rdma) in &resources.rdma {
@@ -159,9 +157,9 @@ fn apply_memory(folder: &Path, memory: &Memory) -> Result<(), Error> {
     if memory.check_before_update == Some(true)
         && let (Some(limit), Some(usage)) = (limit, file::number(folder, "memory.current"))
         && limit > 0
-        && usage > limit as u64
+        && usage >= limit as u64
     {
-        return Err(Error::MemoryInUse { limit, usage, peak: usage });
+        return Err(Error::Invalid(format!("rejecting memory limit {limit} <= usage {usage}")));
     }
     if let Some(swap) = swap
         && let Err(error) = file::write(folder, "memory.swap.max", &number(swap))
@@ -238,16 +236,16 @@ fn apply_io(folder: &Path, block: &BlockIo) -> Result<(), Error> {
 }
 
 /// Attaches the new device program before the old ones go, so that no moment is without one.
-fn apply_devices(folder: &Path, resources: &Resources) -> Result<(), Error> {
-    let list = DeviceList::from_rules(&resources.devices)?;
+pub(crate) fn apply_devices(folder: &Path, rules: &[DeviceRule]) -> Result<(), Error> {
+    let code = device_program(rules)?;
     let failed =
         |source| Error::Io { what: "attach device program to", path: folder.into(), source };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(folder, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
     let dir = std::os::fd::AsFd::as_fd(&dir);
     let old = sys::bpf::device_programs(dir).unwrap_or_default();
-    if !list.allows_all() {
-        let program = sys::bpf::load_device_program(&list.program()).map_err(failed)?;
+    if !allows_all(rules) {
+        let program = sys::bpf::load_device_program(&code).map_err(failed)?;
         let program = std::os::fd::AsFd::as_fd(&program);
         sys::bpf::attach_device_program(dir, program).map_err(failed)?;
     }
@@ -279,7 +277,65 @@ mod tests {
         assert!(swap_only(Some(50), None).is_err());
     }
 
+    fn read(folder: &Path, name: &str) -> Option<String> {
+        std::fs::read_to_string(folder.join(name)).ok()
+    }
+
     proptest! {
+        #[test]
+        fn swap_is_never_negative_and_with_memory_never_more_than_asked_for(
+            swap in proptest::option::of(-3i64..1 << 40), limit in proptest::option::of(-3i64..1 << 40),
+        ) {
+            match swap_only(swap, limit) {
+                Ok(Some(-1)) => prop_assert!(swap == Some(-1) || limit == Some(-1)),
+                Ok(Some(only)) => {
+                    prop_assert!(only >= 0);
+                    prop_assert_eq!(Some(only + limit.unwrap()), swap);
+                }
+                Ok(None) => prop_assert!(matches!(swap, None | Some(0))),
+                Err(_) => prop_assert!(swap.is_some_and(|s| s != 0)),
+            }
+        }
+
+        #[test]
+        fn limits_are_written_as_the_kernel_reads_them(
+            quota in proptest::option::of(-2i64..1_000_000), period in proptest::option::of(0u64..1_000_000),
+            shares in proptest::option::of(0u64..300_000), pids in proptest::option::of(-2i64..100_000),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            for name in ["cpu.max", "cpu.weight", "pids.max"] {
+                std::fs::write(folder.path().join(name), "").unwrap();
+            }
+            let cpu = Cpu { quota, period, shares, ..Cpu::default() };
+            let pids_limit = oci::runtime::Pids { limit: pids };
+            let resources =
+                Resources { cpu: Some(cpu), pids: Some(pids_limit), ..Resources::default() };
+            apply(folder.path(), &resources).unwrap();
+            let max = read(folder.path(), "cpu.max").unwrap();
+            if quota.is_none_or(|q| q == 0) && period.is_none_or(|p| p == 0) {
+                prop_assert_eq!(max, "");
+            } else {
+                let (left, right) = max.split_once(' ').unwrap();
+                let right: u64 = right.parse().unwrap();
+                prop_assert_eq!(right, period.filter(|p| *p != 0).unwrap_or(100_000));
+                let wanted = quota.filter(|q| *q > 0);
+                prop_assert_eq!(left.parse::<i64>().ok(), wanted);
+                prop_assert_eq!(left == "max", wanted.is_none());
+            }
+            let weight = read(folder.path(), "cpu.weight").unwrap();
+            if shares.is_some_and(|s| s != 0) {
+                prop_assert!((1..=10_000).contains(&weight.parse::<u64>().unwrap()));
+            } else {
+                prop_assert_eq!(weight, "");
+            }
+            let tasks = read(folder.path(), "pids.max").unwrap();
+            match pids.filter(|l| *l != 0) {
+                Some(limit) if limit > 0 => prop_assert_eq!(tasks, limit.to_string()),
+                Some(_) => prop_assert_eq!(tasks, "max"),
+                None => prop_assert_eq!(tasks, ""),
+            }
+        }
+
         #[test]
         fn weights_stay_in_range_and_grow_with_shares(a in 1u64..300_000, b in 1u64..300_000) {
             let (low, high) = (weight_of_shares(a.min(b)), weight_of_shares(a.max(b)));

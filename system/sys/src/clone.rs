@@ -193,6 +193,31 @@ pub fn cloexec_from(first: u32) -> io::Result<()> {
     if got == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Closes every descriptor from `first` on but those of `kept`: for a process that is about to become
+/// a program and must not lead it anywhere. Whoever owns one of the others must not use it any more.
+///
+/// # Errors
+/// As close_range(2) (kernel 5.9).
+pub fn close_all_but(first: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    numbers.retain(|number| *number >= first);
+    numbers.sort_unstable();
+    let mut from = first;
+    for last in numbers.into_iter().map(Some).chain([None]) {
+        let to = last.map_or(u32::MAX, |number| number.wrapping_sub(1));
+        if last != Some(from) {
+            // SAFETY: no memory is passed. A number that an owner still holds fails with EBADF from
+            // now on and is not used again: nothing but those of `kept` is, until the execve.
+            let got = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+            if got != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        from = last.map_or(from, |number| number + 1);
+    }
+    Ok(())
+}
+
 /// Makes `fd` be the descriptor `number` too, open over execve; what `number` was before is closed.
 ///
 /// # Errors

@@ -171,6 +171,17 @@ impl Engine {
         finish(command.args(args).stdin(Stdio::null()))
     }
 
+    /// Sends a request to its API.
+    pub fn api(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<crate::Reply> {
+        crate::http_unix(&self.scratch.join("s"), method, target, headers, body)
+    }
+
     /// A client command to which the caller adds words and standard streams.
     pub fn client(&self, program: &Path) -> Command {
         let mut command = Command::new(program);

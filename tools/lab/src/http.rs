@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -57,10 +59,26 @@ pub fn http(
     request.reply()
 }
 
+/// The same to a server on a unix socket.
+pub fn http_unix(
+    socket: &Path,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<Reply> {
+    let stream = UnixStream::connect(socket).context("connect")?;
+    stream.set_read_timeout(Some(SILENCE))?;
+    let length = Some(body.len() as u64);
+    let mut request = Request::begin_on(stream, "daemon", method, target, headers, length)?;
+    request.stream.write_all(body).ok();
+    request.reply()
+}
+
 /// A request that is still being sent.
-pub struct Request {
+pub struct Request<S = TcpStream> {
     /// Where bytes of the body go, as they are to stand on the wire.
-    pub stream: TcpStream,
+    pub stream: S,
     method: String,
 }
 
@@ -78,9 +96,22 @@ impl Request {
             Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
             None => target,
         };
-        let mut stream = TcpStream::connect(address).context("connect")?;
+        let stream = TcpStream::connect(address).context("connect")?;
         stream.set_read_timeout(Some(SILENCE))?;
-        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\n");
+        Self::begin_on(stream, &address.to_string(), method, target, headers, length)
+    }
+}
+
+impl<S: Read + Write> Request<S> {
+    fn begin_on(
+        mut stream: S,
+        host: &str,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        length: Option<u64>,
+    ) -> Result<Self> {
+        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n");
         head.push_str("Connection: close\r\n");
         if let Some(length) = length.filter(|length| *length > 0 || method != "GET") {
             head.extend(["Content-Length: ", &length.to_string(), "\r\n"]);

@@ -1,6 +1,7 @@
 //! The image that tests and benches use: static busybox, one layer, made on the spot.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +63,50 @@ pub fn busybox_archive(folder: &Path) -> Result<PathBuf> {
     Ok(archive)
 }
 
-fn append(out: &mut tar::Builder<File>, name: &str, data: &[u8]) -> Result<()> {
+/// Writes `layered.tar`, a docker archive of the image `layered:1` with so many layers of one file
+/// each, whose bytes no program can make smaller, into `folder`.
+pub fn layered_archive(folder: &Path, layers: usize, size: usize) -> Result<PathBuf> {
+    let archive = folder.join("layered.tar");
+    let mut out = tar::Builder::new(File::create(&archive)?);
+    let (mut diff_ids, mut members) = (Vec::new(), Vec::new());
+    for at in 0..layers {
+        let mut layer = tar::Builder::new(Vec::new());
+        append(&mut layer, &format!("file-{at}"), &noise(at as u64 + 1, size))?;
+        let bytes = layer.into_inner()?;
+        diff_ids.push(format!("sha256:{}", hex(&Sha256::digest(&bytes))));
+        let member = format!("{at}/layer.tar");
+        append(&mut out, &member, &bytes)?;
+        members.push(member);
+    }
+    let history: Vec<_> =
+        (0..layers).map(|at| json!({"created_by": format!("file {at}")})).collect();
+    let config = json!({
+        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+        "os": "linux",
+        "config": {"Cmd": ["/file-0"]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        "history": history,
+    });
+    let manifest = json!([{"Config": "config.json", "RepoTags": ["layered:1"], "Layers": members}]);
+    append(&mut out, "config.json", config.to_string().as_bytes())?;
+    append(&mut out, "manifest.json", manifest.to_string().as_bytes())?;
+    out.finish()?;
+    Ok(archive)
+}
+
+/// The same bytes every time for a seed, and no pattern in them (xorshift).
+fn noise(seed: u64, size: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..size.div_ceil(8)).flat_map(|_| next()).take(size).collect()
+}
+
+fn append(out: &mut tar::Builder<impl Write>, name: &str, data: &[u8]) -> Result<()> {
     let mut header = tar::Header::new_ustar();
     header.set_size(data.len() as u64);
     header.set_mode(0o644);
@@ -71,7 +115,7 @@ fn append(out: &mut tar::Builder<File>, name: &str, data: &[u8]) -> Result<()> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
+    use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

@@ -21,8 +21,8 @@ use std::sync::OnceLock;
 
 pub use containerd::Containerd;
 pub use engine::{Engine, Kind, static_cli};
-pub use http::{Reply, Request, http};
-pub use image::{busybox_archive, busybox_rootfs};
+pub use http::{Reply, Request, http, http_unix};
+pub use image::{busybox_archive, busybox_rootfs, layered_archive};
 pub use netns::Netns;
 pub use process::{Finished, Program, run, wait_until};
 pub use registry::{Registry, RegistryKind, docker_registry};

@@ -47,22 +47,26 @@ pub fn target_folder() -> PathBuf {
 }
 
 /// The target triple for static programs: musl when it is installed, else the host's
-/// with a static C library (HOTPATH: three times the memory and the start time).
-fn static_target() -> Result<(String, bool)> {
+/// with a static C library (HOTPATH: three times the memory and the start time); and the
+/// flags that make them so.
+pub fn static_target() -> Result<(String, &'static str)> {
     let arch = std::env::consts::ARCH;
     let musl = format!("{arch}-unknown-linux-musl");
     let sysroot = output(command("rustc", ["--print", "sysroot"]))?;
     let has_musl = Path::new(sysroot.trim()).join("lib/rustlib").join(&musl).join("lib").is_dir();
-    Ok(if has_musl { (musl, true) } else { (format!("{arch}-unknown-linux-gnu"), false) })
+    // One shim a container: without relocations its pages stay shared (docs/decisions).
+    Ok(if has_musl {
+        (musl, "-C relocation-model=static")
+    } else {
+        (format!("{arch}-unknown-linux-gnu"), "-C target-feature=+crt-static")
+    })
 }
 
 fn build_static(programs: &[&str], profile: &str, into: &Path) -> Result<()> {
-    let (target, musl) = static_target()?;
+    let (target, flags) = static_target()?;
     let mut cargo = cargo_build(programs, profile);
-    // One shim a container: without relocations its pages stay shared (docs/decisions).
-    let flags = if musl { "-C relocation-model=static" } else { "-C target-feature=+crt-static" };
     cargo.args(["--target", &target]).env("RUSTFLAGS", flags);
-    if musl && which("musl-gcc").is_none() {
+    if target.ends_with("musl") && which("musl-gcc").is_none() {
         // The only C code below the CLI, ring's, calls no C library: any compiler does.
         cargo.env(format!("CC_{}", target.replace('-', "_")), "cc");
     }

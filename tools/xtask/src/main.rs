@@ -8,6 +8,7 @@ mod run;
 mod setup;
 mod test;
 mod tidy;
+mod vm;
 
 use anyhow::{Result, bail};
 
@@ -20,6 +21,7 @@ cargo xtask COMMAND
   tidy            structure: file and function sizes, forbidden links, unsafe code
   bench [NAME]    measure against the installed peers, print ratios
                   (runtime, engine, scale; default: all)
+  vm [COMMAND]    a command in a virtual machine with Debian's kernel (vm --help)
   dist            every program, optimised, in target/dist/
 ";
 
@@ -37,6 +39,7 @@ fn main() -> Result<()> {
         "test" => test::all(&rest),
         "tidy" => tidy::check(),
         "bench" => bench::main(&rest),
+        "vm" => vm::main(&rest),
         "dist" => build::dist().map(|folder| println!("{}", folder.display())),
         "" | "help" | "-h" | "--help" => {
             print!("{HELP}");

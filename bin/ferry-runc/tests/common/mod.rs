@@ -6,6 +6,9 @@
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 pub(crate) struct Bundle {
     pub(crate) folder: tempfile::TempDir,
@@ -33,15 +36,16 @@ impl Bundle {
         for dir in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
             std::fs::create_dir_all(root.join(dir)).unwrap();
         }
-        std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
+        copy(Path::new(busybox), &root.join("bin/busybox"));
         for applet in [
             "sh", "cat", "sleep", "true", "id", "ls", "kill", "touch", "grep", "tty", "mkdir",
-            "stat", "ip", "env", "readlink", "nc", "awk", "wc", "dd", "mount",
+            "stat", "ip", "env", "readlink", "nc", "awk", "wc", "dd", "mount", "head", "umount",
+            "stty", "uname", "hostname", "sed",
         ] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
         std::fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
-        let id = format!("ferry-test-{name}-{}", std::process::id());
+        let id = format!("ferry-test-{name}-{}", unique());
         let program = PathBuf::from(env!("CARGO_BIN_EXE_ferry-runc"));
         let bundle = Self { folder, id, program };
         bundle.edit(|spec| *spec = default_spec(args, &bundle.id));
@@ -72,15 +76,19 @@ impl Bundle {
 
     /// With the bundle and the id filled in.
     pub(crate) fn create(&self) -> Output {
-        // A detached container keeps the streams, so they must not be our pipes.
+        let folder = self.folder.path().to_str().unwrap();
+        self.quietly(&[], &["create", "--bundle", folder, &self.id])
+    }
+
+    /// With its streams closed to us, since a detached container keeps them; the log as stderr.
+    pub(crate) fn quietly(&self, global: &[&str], words: &[&str]) -> Output {
         let status = Command::new(&self.program)
+            .args(global)
             .arg("--root")
             .arg(self.path("state"))
             .arg("--log")
             .arg(self.path("log"))
-            .args(["create", "--bundle"])
-            .arg(self.folder.path())
-            .arg(&self.id)
+            .args(words)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -114,6 +122,10 @@ impl Bundle {
 impl Drop for Bundle {
     fn drop(&mut self) {
         self.runc(&["delete", "--force", &self.id]);
+        if self.program != Path::new(env!("CARGO_BIN_EXE_ferry-runc")) {
+            // What another runtime leaves is not ours to judge.
+            self.cgroups_left().into_iter().for_each(|folder| drop(std::fs::remove_dir(folder)));
+        }
         assert_eq!(self.cgroups_left(), Vec::<PathBuf>::new(), "cgroups stay behind");
     }
 }
@@ -154,6 +166,64 @@ fn default_spec(args: &[&str], id: &str) -> Value {
     })
 }
 
+/// Copies a program. By another process: one that another test starts just now would inherit our
+/// descriptor, and what is open for writing can't be executed.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+}
+
+/// Waits for something that takes a moment, longer on a busy or emulated machine.
+pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !check() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Exchanges two names over and over, as another container does with those of a shared volume.
+pub(crate) struct Exchange {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Exchange {
+    pub(crate) fn begin(one: PathBuf, other: PathBuf) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !seen.load(Ordering::Relaxed) {
+                let (here, how) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+                rustix::fs::renameat_with(here, &one, here, &other, how).unwrap();
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// A user and a cgroup namespace, and the cgroup's own file system writable.
+pub(crate) fn with_own_cgroup(spec: &mut Value) {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    spec["linux"]["uidMappings"] = map.clone();
+    spec["linux"]["gidMappings"] = map;
+    spec["linux"].as_object_mut().unwrap().remove("seccomp");
+    let spaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+    spaces.push(json!({"type": "user"}));
+    spaces.push(json!({"type": "cgroup"}));
+    for mount in spec["mounts"].as_array_mut().unwrap() {
+        if mount["type"] == "cgroup" {
+            mount["options"] = json!(["nosuid", "noexec", "nodev"]);
+        }
+    }
+}
+
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -181,13 +251,20 @@ fn unique() -> String {
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Ferry's runtime, and those of its peers that are installed.
-pub(crate) fn runtimes() -> Vec<(&'static str, PathBuf)> {
+/// A real program, where it is installed.
+pub(crate) fn peer(name: &str) -> Option<PathBuf> {
     let peers = std::env::var("FERRY_PEERS").unwrap_or_else(|_| "/opt/ferry-peers/bin".into());
+    Some(Path::new(&peers).join(name)).filter(|path| path.exists())
+}
+
+/// Ferry's runtime, and those of its peers that are installed; alone when `FERRY_PEERS` is empty.
+pub(crate) fn runtimes() -> Vec<(&'static str, PathBuf)> {
     let mut all = vec![("ferry-runc", PathBuf::from(env!("CARGO_BIN_EXE_ferry-runc")))];
+    if std::env::var_os("FERRY_PEERS").is_some_and(|folder| folder.is_empty()) {
+        return all;
+    }
     for name in ["runc", "crun-static"] {
-        let path = Path::new(&peers).join(name);
-        if path.exists() {
+        if let Some(path) = peer(name) {
             all.push((name, if name == "runc" { path } else { without_hybrid(&path) }));
         } else {
             eprintln!("SKIPPED: the same on {name}: not installed");

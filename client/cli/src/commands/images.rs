@@ -1,5 +1,6 @@
 //! Commands on images and on archives of them.
 
+use crate::credentials;
 use crate::error::{CliError, Result, path_error};
 use crate::session::Session;
 use crate::terminal::progress::Progress;
@@ -65,6 +66,20 @@ pub(super) fn check_name(name: &str) -> std::result::Result<(), String> {
     if parts.iter().all(good) { Ok(()) } else { Err(wrong()) }
 }
 
+/// The registry that an image's name begins with, else Docker's own.
+pub(super) fn domain(name: &str) -> &str {
+    match name.split_once('/') {
+        Some((domain, _))
+            if domain.contains(['.', ':'])
+                || domain == "localhost"
+                || domain.to_lowercase() != domain =>
+        {
+            domain
+        }
+        _ => "docker.io",
+    }
+}
+
 /// Fetches an image; progress goes to standard error when it is for a run.
 pub(super) async fn fetch(
     s: &Session,
@@ -82,7 +97,9 @@ pub(super) async fn fetch(
     };
     let query = Query::new().with("fromImage", image).maybe("tag", tag).maybe("platform", platform);
     let client = s.client().await?;
-    let mut answer = client.call("POST", "/images/create", &query, Payload::Empty).await?;
+    let auth = [credentials::header(&s.config, domain(name))];
+    let path = "/images/create";
+    let mut answer = client.call_with("POST", path, &query, Payload::Empty, &auth).await?;
     Progress::new(quiet, to_stderr).follow(&mut answer.body).await
 }
 
@@ -109,12 +126,57 @@ pub(super) async fn pull(s: &Session) -> Result<()> {
         text => text.to_owned(),
     };
     fetch(s, &name, &platform, quiet, false).await?;
-    let full = match name.split_once('/') {
-        Some((domain, _)) if domain.contains(['.', ':']) || domain == "localhost" => name,
+    s.line(&full_name(&name));
+    Ok(())
+}
+
+/// An image's name with its registry and repository in full.
+fn full_name(name: &str) -> String {
+    match name.split_once('/') {
+        _ if domain(name) != "docker.io" || name.starts_with("docker.io/") => name.to_owned(),
         Some(_) => format!("docker.io/{name}"),
         None => format!("docker.io/library/{name}"),
+    }
+}
+
+pub(super) async fn push(s: &Session) -> Result<()> {
+    let m = &s.matches;
+    let typed = m.arg(0);
+    check_name(typed).map_err(CliError::new)?;
+    if !m.on("disable-content-trust") {
+        let text = "--disable-content-trust=false is not supported: no signatures are checked";
+        return Err(CliError::new(text));
+    }
+    let all = m.on("all-tags");
+    let (bare, digest) = match typed.split_once('@') {
+        Some((bare, _)) => (bare, true),
+        None => (typed, false),
     };
-    s.line(&full);
+    let (repository, tag) = match bare.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (bare, ""),
+    };
+    if all && (digest || !tag.is_empty()) {
+        return Err(CliError::new("tag can't be used with --all-tags/-a"));
+    }
+    let quiet = m.on("quiet");
+    let tag = if !all && tag.is_empty() { "latest" } else { tag };
+    if !all && bare == repository && !quiet {
+        s.line("Using default tag: latest");
+    }
+    let mut query = Query::new().maybe("tag", tag);
+    if m.given("platform") {
+        query = query.with("platform", &platform_json(m.text("platform")));
+    }
+    let client = s.client().await?;
+    let auth = [credentials::header(&s.config, domain(typed))];
+    let path = format!("/images/{repository}/push");
+    let mut answer = client.call_with("POST", &path, &query, Payload::Empty, &auth).await?;
+    Progress::new(quiet, false).follow(&mut answer.body).await?;
+    if quiet {
+        let tag = if tag.is_empty() { String::new() } else { format!(":{tag}") };
+        s.line(&full_name(&format!("{repository}{tag}")));
+    }
     Ok(())
 }
 

@@ -8,11 +8,13 @@ mod images;
 mod info;
 mod inspect;
 mod lists;
+mod login;
 mod networks;
 mod prune;
 mod run;
 mod start;
 mod update;
+mod usage;
 mod version;
 
 use crate::error::Result;
@@ -76,6 +78,8 @@ operations! {
     Inspect => inspect::anything,
     Kill => containers::kill,
     Load => images::load,
+    Login => login::login,
+    Logout => login::logout,
     Logs => containers::logs,
     NetworkConnect => networks::connect,
     NetworkCreate => networks::create,
@@ -87,6 +91,7 @@ operations! {
     Pause => containers::pause,
     Port => containers::port,
     Pull => images::pull,
+    Push => images::push,
     Remove => containers::remove,
     Rename => containers::rename,
     Restart => containers::restart,
@@ -94,6 +99,8 @@ operations! {
     Save => images::save,
     Start => start::start,
     Stop => containers::stop,
+    SystemPrune => prune::system,
+    SystemUsage => usage::usage,
     Tag => images::tag,
     Top => containers::top,
     Unpause => containers::unpause,

@@ -38,6 +38,18 @@ pub(super) fn start_code(message: &str) -> u8 {
     }
 }
 
+/// Checks when an image is to be pulled.
+fn check_pull(s: &Session) -> Result<()> {
+    let pull = s.matches.text("pull");
+    if matches!(pull, "always" | "missing" | "never" | "") {
+        return Ok(());
+    }
+    let text = format!(
+        "invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\""
+    );
+    Err(failed(s, 125, text))
+}
+
 /// Makes the container; answers its id.
 async fn make(s: &Session, mut request: ContainerCreateRequest) -> Result<String> {
     let m = &s.matches;
@@ -48,11 +60,6 @@ async fn make(s: &Session, mut request: ContainerCreateRequest) -> Result<String
         )));
     }
     let pull = m.text("pull");
-    if !matches!(pull, "always" | "missing" | "never" | "") {
-        return Err(CliError::new(format!(
-            "invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\""
-        )));
-    }
     let image = normalized(m.arg(0))?;
     if let Some(config) = &mut request.config
         && m.arg(0).contains('@')
@@ -126,6 +133,7 @@ fn is_id(name: &str) -> bool {
 }
 
 pub(super) async fn create(s: &Session) -> Result<()> {
+    check_pull(s)?;
     let request = config::request(&s.matches).map_err(|e| failed(s, 125, e))?;
     match make(s, request).await {
         Ok(id) => {
@@ -138,6 +146,7 @@ pub(super) async fn create(s: &Session) -> Result<()> {
 
 pub(super) async fn run(s: &Session) -> Result<()> {
     let m = &s.matches;
+    check_pull(s)?;
     let mut request = config::request(m).map_err(|e| failed(s, 125, e))?;
     let detached = m.on("detach");
     if detached && !m.texts("attach").is_empty() {

@@ -1,5 +1,6 @@
 //! Times and sizes for people, in docker's words.
 
+pub(crate) use engine_api::units::{bytes_size, human_size, human_size_3};
 use jiff::tz::TimeZone;
 use std::sync::OnceLock;
 
@@ -25,62 +26,6 @@ pub(crate) fn human_duration(seconds: i64) -> String {
 pub(crate) fn ago(second: i64) -> String {
     let now = jiff::Timestamp::now().as_second();
     format!("{} ago", human_duration(now - second))
-}
-
-/// A number with so many significant digits, as `%.4g` prints it.
-fn significant(number: f64, digits: usize) -> String {
-    if number == 0.0 {
-        return "0".into();
-    }
-    let magnitude = number.abs().log10().floor() as i32;
-    let scientific = format!("{number:.*e}", digits - 1);
-    let exponent: i32 =
-        scientific.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or(magnitude);
-    if exponent < -4 || exponent >= digits as i32 {
-        let (mantissa, _) = scientific.split_once('e').unwrap_or((&scientific, ""));
-        let mantissa = if mantissa.contains('.') {
-            mantissa.trim_end_matches('0').trim_end_matches('.')
-        } else {
-            mantissa
-        };
-        let sign = if exponent < 0 { '-' } else { '+' };
-        return format!("{mantissa}e{sign}{:02}", exponent.abs());
-    }
-    let places = (digits as i32 - 1 - exponent).max(0) as usize;
-    let text = format!("{number:.places$}");
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
-    }
-}
-
-fn scaled(size: f64, base: f64, digits: usize, units: &[&str]) -> String {
-    let mut size = size;
-    let mut unit = 0;
-    while size >= base && unit + 1 < units.len() {
-        size /= base;
-        unit += 1;
-    }
-    format!("{}{}", significant(size, digits), units[unit])
-}
-
-const DECIMAL: [&str; 9] = ["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"];
-const BINARY: [&str; 9] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"];
-
-/// A size in powers of 1000, four digits: `1.984MB`.
-pub(crate) fn human_size(size: f64) -> String {
-    scaled(size, 1000.0, 4, &DECIMAL)
-}
-
-/// A size in powers of 1000, three digits: `1.98MB`.
-pub(crate) fn human_size_3(size: f64) -> String {
-    scaled(size, 1000.0, 3, &DECIMAL)
-}
-
-/// A size in powers of 1024: `1.9MiB`.
-pub(crate) fn bytes_size(size: f64) -> String {
-    scaled(size, 1024.0, 4, &BINARY)
 }
 
 /// The short form of an id, without its algorithm.
@@ -129,15 +74,6 @@ pub(crate) fn ellipsis(text: &str, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_the_digits_that_docker_prints() {
-        assert_eq!(human_size(1_984_230.0), "1.984MB");
-        assert_eq!(human_size_3(1_984_230.0), "1.98MB");
-        assert_eq!(human_size(0.0), "0B");
-        assert_eq!(human_size(1000.0), "1kB");
-        assert_eq!(bytes_size(67_108_864.0), "64MiB");
-    }
 
     #[test]
     fn times_are_told_roughly() {

@@ -124,6 +124,22 @@ pub(super) const PULL: Command = Command::new(
     switch("quiet", 'q', "Tell the name only"),
 ]);
 
+pub(super) const PUSH: Command = Command::new(
+    "push",
+    "[OPTIONS] NAME[:TAG]",
+    Arity::Exactly(1),
+    Op::Push,
+    "Send an image to a registry",
+)
+.known_as(&[], &["image push", "push"])
+.completing(Completes::OneImage)
+.flags(&[
+    switch("all-tags", 'a', "Send all tags of the repository"),
+    Flag { help: "Send images without signing them", ..CONTENT_TRUST },
+    text("platform", '\0', "Send this platform only (\"os[/arch[/variant]]\")").since("1.46"),
+    switch("quiet", 'q', "Tell the name only"),
+]);
+
 pub(super) const RM: Command = Command::new(
     "rm",
     "[OPTIONS] IMAGE [IMAGE...]",
@@ -171,4 +187,4 @@ pub(super) const TAG: Command = Command::new(
 .completing(Completes::Images);
 
 pub(super) static COMMANDS: &[Command] =
-    &[HISTORY, IMPORT, INSPECT, LOAD, LS, PRUNE, PULL, RM, SAVE, TAG];
+    &[HISTORY, IMPORT, INSPECT, LOAD, LS, PRUNE, PULL, PUSH, RM, SAVE, TAG];

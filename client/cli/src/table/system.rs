@@ -31,6 +31,26 @@ pub(super) const INFO: Command =
         .known_as(&[], &["system info", "info"])
         .flags(&[FORMAT_ONE]);
 
+pub(super) const LOGIN: Command = Command::new(
+    "login",
+    "[OPTIONS] [SERVER]",
+    Arity::AtMost(1),
+    Op::Login,
+    "Log in to a registry",
+)
+.long("Log in to a registry.\nWithout a server, the registry is the daemon's own default.")
+.flags(&[
+    Flag::new("password", 'p', Kind::Text, "", "Password or access token"),
+    switch("password-stdin", '\0', "Read the password from standard input"),
+    Flag::new("username", 'u', Kind::Text, "", "User name"),
+]);
+
+pub(super) const LOGOUT: Command =
+    Command::new("logout", "[SERVER]", Arity::AtMost(1), Op::Logout, "Log out from a registry")
+        .long(
+            "Log out from a registry.\nWithout a server, the registry is the daemon's own default.",
+        );
+
 const DIAL_STDIO: Command = Command::new(
     "dial-stdio",
     "",
@@ -40,7 +60,36 @@ const DIAL_STDIO: Command = Command::new(
 )
 .hide();
 
-pub(super) static COMMANDS: &[Command] = &[DIAL_STDIO, EVENTS, INFO];
+const DF: Command = Command::new(
+    "df",
+    "[OPTIONS]",
+    Arity::None,
+    Op::SystemUsage,
+    "Tell what images, containers and volumes take",
+)
+.flags(&[FORMAT]);
+
+const PRUNE: Command =
+    Command::new("prune", "[OPTIONS]", Arity::None, Op::SystemPrune, "Remove what is not in use")
+        .flags(&[
+            switch(
+                "all",
+                'a',
+                "Remove all images without a container, not only those without a name",
+            ),
+            Flag::new(
+                "filter",
+                '\0',
+                Kind::Filter,
+                "",
+                "Remove only what meets a condition (e.g. \"label=<key>=<value>\")",
+            )
+            .since("1.28"),
+            switch("force", 'f', "Do not ask"),
+            switch("volumes", '\0', "Remove anonymous volumes too"),
+        ]);
+
+pub(super) static COMMANDS: &[Command] = &[DF, DIAL_STDIO, EVENTS, INFO, PRUNE];
 
 const DOCKER: Flag =
     Flag::new("docker", '\0', Kind::Pairs, "[]", "How the daemon is reached (key=value)");

@@ -3,8 +3,8 @@
 
 use super::raw;
 use crate::error::{CliError, Result};
-use crate::show::units::human_size;
-use engine_api::{JsonMessage, ProgressDetail, decode_at, json};
+use engine_api::units::progress_bar;
+use engine_api::{JsonMessage, decode_at, json};
 use engine_client::Body;
 use std::io::{IsTerminal, Write};
 
@@ -67,58 +67,52 @@ impl Progress {
         }
     }
 
+    /// Draws as the stock client does: each id has a line of its own, counted up from the last,
+    /// until something without progress is told.
     fn show(&mut self, message: &JsonMessage) {
-        if !message.stream.is_empty() {
-            self.write(&message.stream);
-            return;
-        }
-        let detail = message.progress_detail.as_ref().filter(|p| p.total > 0 || p.current > 0);
-        if !self.terminal {
-            if detail.is_none() {
-                let id = match message.id.as_str() {
-                    "" => String::new(),
-                    id => format!("{id}: "),
-                };
-                self.write(&format!("{id}{}\n", message.status));
-            }
-            return;
-        }
-        let bar =
-            detail.map(|p| format!(" {}", bar(p, raw::size().1 as usize))).unwrap_or_default();
-        if message.id.is_empty() {
-            self.write(&format!("{}{bar}\n", message.status));
+        let detail = message.progress_detail.as_ref();
+        let bar = detail.map(|detail| progress_bar(detail, raw::size().1.into()));
+        let bar = bar.unwrap_or_default();
+        let mut text = String::new();
+        let mut up = 0;
+        if !message.id.is_empty() && (detail.is_some() || !message.progress.is_empty()) {
+            let at = self.lines.iter().position(|id| *id == message.id).unwrap_or_else(|| {
+                self.lines.push(message.id.clone());
+                if self.terminal {
+                    text.push('\n');
+                }
+                self.lines.len() - 1
+            });
+            up = self.lines.len() - at;
+        } else {
             self.lines.clear();
+        }
+        let moves = self.terminal && up > 0;
+        if moves {
+            text.push_str(&format!("\x1b[{up}A"));
+        }
+        let mut end = "";
+        if self.terminal && message.stream.is_empty() && detail.is_some() {
+            text.push_str("\x1b[2K\r");
+            end = "\r";
+        } else if !bar.is_empty() {
             return;
         }
-        // Each id has a line of its own, counted up from the last.
-        let text = format!("\x1b[2K\r{}: {}{bar}", message.id, message.status);
-        if let Some(at) = self.lines.iter().position(|id| *id == message.id) {
-            let up = self.lines.len() - at;
-            self.write(&format!("\x1b[{up}A{text}\r\x1b[{up}B"));
-        } else {
-            self.lines.push(message.id.clone());
-            self.write(&format!("{text}\n"));
+        if !message.id.is_empty() {
+            text.push_str(&format!("{}: ", message.id));
         }
-    }
-}
-
-/// `[===>   ]  1.2MB/3.4MB`
-fn bar(progress: &ProgressDetail, columns: usize) -> String {
-    let current = human_size(progress.current as f64);
-    if progress.total <= 0 {
-        return if progress.units.is_empty() {
-            format!("{current:>8}")
+        if self.terminal && detail.is_some() {
+            text.push_str(&format!("{} {bar}{end}", message.status));
+        } else if !message.progress.is_empty() {
+            text.push_str(&format!("{} {}{end}", message.status, message.progress));
+        } else if !message.stream.is_empty() {
+            text.push_str(&format!("{}{end}", message.stream));
         } else {
-            format!("{} {}", progress.current, progress.units)
-        };
+            text.push_str(&format!("{}{end}\n", message.status));
+        }
+        if moves {
+            text.push_str(&format!("\x1b[{up}B"));
+        }
+        self.write(&text);
     }
-    let total = human_size(progress.total as f64);
-    let numbers = if progress.hidecounts { String::new() } else { format!("{current:>8}/{total}") };
-    if columns <= 110 && columns != 0 && columns < 80 {
-        return numbers;
-    }
-    let half = ((progress.current as f64 / progress.total as f64) * 50.0).min(50.0) as usize;
-    let arrow = if half < 50 { ">" } else { "" };
-    let blank = " ".repeat(50usize.saturating_sub(half + 1));
-    format!("[{}{arrow}{blank}] {numbers}", "=".repeat(half))
 }

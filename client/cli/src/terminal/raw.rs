@@ -1,6 +1,6 @@
 //! Raw mode of a terminal, taken back whatever happens, and its size.
 
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use std::io::IsTerminal;
 
 /// A terminal in raw mode until this is dropped.
@@ -21,6 +21,29 @@ impl Raw {
 }
 
 impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+/// A terminal that does not show what is typed until this is dropped.
+pub(crate) struct Quiet {
+    before: Termios,
+}
+
+impl Quiet {
+    /// Hides what is typed into the terminal on standard input.
+    pub(crate) fn stdin() -> std::io::Result<Self> {
+        let stdin = std::io::stdin();
+        let before = termios::tcgetattr(&stdin)?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        termios::tcsetattr(&stdin, OptionalActions::Now, &quiet)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Quiet {
     fn drop(&mut self) {
         let _ = termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
     }

@@ -21,13 +21,32 @@ const ULIMITS: Kind = Kind::Form(&Form {
 const POOLS: Kind =
     Kind::Form(&Form { flag: "pool-options", file: "opts.PoolsOpt", is_array: true, read: pool });
 
+const HTTP_PROXY: Kind = Kind::Form(&Form {
+    flag: "string",
+    file: "config.Proxies",
+    is_array: false,
+    read: |value| Ok(("http-proxy".to_owned(), value.into())),
+});
+const HTTPS_PROXY: Kind = Kind::Form(&Form {
+    flag: "string",
+    file: "config.Proxies",
+    is_array: false,
+    read: |value| Ok(("https-proxy".to_owned(), value.into())),
+});
+const NO_PROXY: Kind = Kind::Form(&Form {
+    flag: "string",
+    file: "config.Proxies",
+    is_array: false,
+    read: |value| Ok(("no-proxy".to_owned(), value.into())),
+});
+
 /// The options of ferryd.
 pub(super) const TABLE: Table = Table {
     program: "ferryd",
     about: "The engine daemon of Ferry.",
     options: OPTIONS,
     not_yet: NOT_YET,
-    keys_not_yet: &["builder", "proxies", "resolv-conf", "min-api-version", "nri-opts"],
+    keys_not_yet: &["builder", "resolv-conf", "min-api-version", "nri-opts"],
 };
 
 /// Every option, by flag.
@@ -60,6 +79,8 @@ const OPTIONS: &[Opt] = &[
     row("group", Some('G'), "group", Text, "Group of the unix socket (default \"docker\")"),
     row("help", None, "", Bool, "Print this"),
     row("host", Some('H'), "hosts", List, "Where to listen: unix://PATH or tcp://ADDRESS (default \"unix:///run/ferry/ferry.sock\")"),
+    row("http-proxy", None, "proxies", HTTP_PROXY, "Proxy for http URLs of registries"),
+    row("https-proxy", None, "proxies", HTTPS_PROXY, "Proxy for https URLs of registries"),
     row("icc", None, "icc", Bool, "Let containers of the default bridge reach each other (default true)"),
     row("init", None, "init", Bool, "Run an init in every container"),
     row("init-path", None, "init-path", Text, "That init's program"),
@@ -74,8 +95,12 @@ const OPTIONS: &[Opt] = &[
     row("log-format", None, "log-format", Text, "Format of the daemon's own log: text or json"),
     row("log-level", Some('l'), "log-level", Text, "Level of the daemon's own log: debug, info, warn, error, fatal (default \"info\")"),
     row("log-opt", None, "log-opts", Pairs, "Option of the log driver, as key=value"),
+    row("max-concurrent-downloads", None, "max-concurrent-downloads", Int, "Layers that are fetched at once (default 3)"),
+    row("max-concurrent-uploads", None, "max-concurrent-uploads", Int, "Layers that are sent at once (default 5)"),
+    row("max-download-attempts", None, "max-download-attempts", Int, "Attempts at a download (default 5)"),
     row("mtu", None, "mtu", Int, "MTU of the default bridge"),
     row("no-new-privileges", None, "no-new-privileges", Bool, "Set no-new-privileges in every container"),
+    row("no-proxy", None, "proxies", NO_PROXY, "Hosts that are reached without a proxy, separated by commas"),
     row("pidfile", Some('p'), "pidfile", Text, "File for the daemon's process id (default \"/run/ferry/ferryd.pid\")"),
     row("registry-mirror", None, "registry-mirrors", List, "Mirror to ask before Docker Hub"),
     row("seccomp-profile", None, "seccomp-profile", Text, "Profile for containers: builtin, unconfined or a file"),
@@ -102,18 +127,12 @@ const NOT_YET: &[&str] = &[
     "default-network-opt",
     "fixed-cidr-v6",
     "host-gateway-ip",
-    "http-proxy",
-    "https-proxy",
     "ip",
     "ip6tables",
     "ipv6",
-    "max-concurrent-downloads",
-    "max-concurrent-uploads",
-    "max-download-attempts",
     "metrics-addr",
     "network-control-plane-mtu",
     "network-diagnostic-port",
-    "no-proxy",
     "node-generic-resource",
     "raw-logs",
     "rootless",

@@ -1,5 +1,7 @@
 //! What the daemon runs with: every option in its own type, defaults filled in.
 
+mod registries;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -97,6 +99,14 @@ pub struct Settings {
     pub dns_search: Vec<String>,
     pub insecure_registries: Vec<String>,
     pub registry_mirrors: Vec<String>,
+    pub max_concurrent_downloads: usize,
+    pub max_concurrent_uploads: usize,
+    pub max_download_attempts: u32,
+    pub http_proxy: String,
+    pub https_proxy: String,
+    pub no_proxy: String,
+    /// Whether nothing of how registries are spoken to differs from the defaults but the hosts.
+    pub registries_are_plain: bool,
 }
 
 /// The names under which our own runtime is known.
@@ -163,6 +173,13 @@ impl Settings {
             dns_search: from.list("dns-search"),
             insecure_registries: from.list("insecure-registries"),
             registry_mirrors: from.list("registry-mirrors"),
+            max_concurrent_downloads: from.count("max-concurrent-downloads", 3)?,
+            max_concurrent_uploads: from.count("max-concurrent-uploads", 5)?,
+            max_download_attempts: from.attempts()?,
+            http_proxy: from.proxy("http-proxy", "HTTP_PROXY"),
+            https_proxy: from.proxy("https-proxy", "HTTPS_PROXY"),
+            no_proxy: from.proxy("no-proxy", "NO_PROXY"),
+            registries_are_plain: from.registries_are_plain(),
             exec_root,
         })
     }

@@ -44,6 +44,11 @@ impl From<images::ImageError> for ApiError {
                 Self::bad_request(e.to_string())
             }
             ImageError::Conflict(_) => Self::conflict(e.to_string()),
+            ImageError::Registry(told) => Self {
+                status: http::StatusCode::from_u16(told.status)
+                    .unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR),
+                message: told.message,
+            },
             _ => Self::internal(e.to_string()),
         }
     }

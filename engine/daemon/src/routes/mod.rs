@@ -5,4 +5,6 @@ pub mod containers;
 pub mod exec;
 pub mod images;
 pub mod networks;
+pub mod registries;
 pub mod system;
+pub mod transfers;

@@ -3,6 +3,7 @@
 mod containerd;
 mod events;
 mod facts;
+mod registries;
 mod restore;
 mod serve;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use containerd_api::services::leases::v1::CreateRequest;
 use containerd_api::task_types::Status;
 use containerd_rpc::{Client, RpcError};
-use images::{Images, ImagesConfig, Sizes};
+use images::{Images, ImagesConfig, Remote, Sizes};
 use metastore::{Format, Store};
 use network::{Config as NetworkConfig, Networks};
 use oci::Platform;
@@ -58,13 +59,14 @@ fn machine(what: &str) -> impl FnOnce(std::io::Error) -> StartupError {
 /// Runs the daemon until `stop`.
 pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), StartupError> {
     let settings = Arc::new(settings);
+    let remote = registries::remote(&settings).map_err(StartupError::Machine)?;
     prepare_folders(&settings)?;
     let _locks = lock(&settings)?;
     let _pidfile = Pidfile::write(&settings.pidfile)?;
     let listeners = serve::listen(&settings).await?;
     let containerd = containerd::connect(&settings).await?;
     // A stop is obeyed at any moment: what is half done then, the next start goes on with.
-    let engine = stop.run_until_cancelled(open(&settings, &containerd.client)).await;
+    let engine = stop.run_until_cancelled(open(&settings, &containerd.client, remote)).await;
     let result = match engine {
         Some(Ok(engine)) => {
             info!("ferryd {} is ready", env!("CARGO_PKG_VERSION"));
@@ -89,7 +91,11 @@ fn tell(state: &str) {
 }
 
 /// The engine, at one with what runs.
-async fn open(settings: &Arc<Settings>, client: &Client) -> Result<Arc<Engine>, StartupError> {
+async fn open(
+    settings: &Arc<Settings>,
+    client: &Client,
+    remote: Remote,
+) -> Result<Arc<Engine>, StartupError> {
     let client = client.clone();
     let facts = facts::collect(settings)?;
     let store = Store::open(&settings.data_root.join("ferryd.redb"), FORMAT)?;
@@ -117,6 +123,7 @@ async fn open(settings: &Arc<Settings>, client: &Client) -> Result<Arc<Engine>, 
         network,
         networks: reader,
         images,
+        remote,
         facts,
         boot,
         shim,

@@ -67,6 +67,7 @@ pub(super) async fn serve(engine: &Arc<Engine>, listeners: Vec<Listener>, stop: 
     routes::containers::register(&mut router, engine);
     routes::exec::register(&mut router, engine);
     routes::images::register(&mut router, engine);
+    routes::registries::register(&mut router, engine);
     routes::system::register(&mut router, engine);
     let networks = routes::networks::Context {
         reader: engine.networks.clone(),

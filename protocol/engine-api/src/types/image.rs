@@ -91,6 +91,21 @@ api! {
         variant: String = "variant".go("Variant").omitempty();
     }
 
+    /// The reply of `GET /distribution/{name}/json`.
+    DistributionInspect = "registry.DistributionInspect" {
+        descriptor: OciDescriptor = "Descriptor";
+        platforms: Option<Vec<OciPlatform>> = "Platforms";
+    }
+
+    /// An item of `GET /images/search`.
+    SearchResult = "registry.SearchResult" {
+        star_count: i64 = "star_count".go("StarCount");
+        is_official: bool = "is_official".go("IsOfficial");
+        name: String = "name".go("Name");
+        is_automated: bool = "is_automated".go("IsAutomated");
+        description: String = "description".go("Description");
+    }
+
     /// An item of `GET /images/{name}/history`.
     ImageHistoryItem = "image.HistoryResponseItem" {
         comment: String = "Comment";

@@ -43,6 +43,12 @@ api! {
         identitytoken: String = "identitytoken".go("IdentityToken").omitempty();
         registrytoken: String = "registrytoken".go("RegistryToken").omitempty();
     }
+
+    /// The reply of `POST /auth`.
+    AuthResponse = "registry.AuthenticateOKBody" {
+        identity_token: String = "IdentityToken";
+        status: String = "Status";
+    }
 }
 
 impl JsonMessage {
@@ -57,6 +63,27 @@ impl JsonMessage {
     /// What is happening to the object `id`.
     pub fn status_of(id: impl Into<String>, text: impl Into<String>) -> Self {
         Self { id: id.into(), status: text.into(), ..Self::default() }
+    }
+    /// What is happening to the object `id`, which goes on.
+    pub fn action(id: impl Into<String>, text: impl Into<String>) -> Self {
+        let progress_detail = Some(ProgressDetail::default());
+        Self { progress_detail, ..Self::status_of(id, text) }
+    }
+    /// How far an action on the object `id` is, with docker's bar.
+    pub fn progress(id: impl Into<String>, text: &str, current: u64, total: u64) -> Self {
+        let clip = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let detail = ProgressDetail {
+            current: clip(current),
+            total: clip(total),
+            ..ProgressDetail::default()
+        };
+        let progress = crate::units::progress_bar(&detail, 0);
+        Self { progress, progress_detail: Some(detail), ..Self::status_of(id, text) }
+    }
+    /// A value for programs.
+    pub fn aux(value: Value) -> Self {
+        let progress_detail = Some(ProgressDetail::default());
+        Self { aux: Some(value), progress_detail, ..Self::default() }
     }
     /// The failure that ends the stream.
     pub fn failure(text: impl Into<String>) -> Self {

@@ -12,4 +12,9 @@ api! {
         volumes: Option<Vec<Volume>> = "Volumes";
         build_cache: Option<Vec<Value>> = "BuildCache";
     }
+    /// The reply of `POST /build/prune`.
+    BuildCachePruneReport = "build.CachePruneReport" {
+        caches_deleted: Option<Vec<String>> = "CachesDeleted";
+        space_reclaimed: u64 = "SpaceReclaimed";
+    }
 }

@@ -5,6 +5,7 @@ mod certs;
 mod insecure;
 mod mirror;
 mod toml;
+mod write;
 
 use std::fmt;
 use std::net::ToSocketAddrs;
@@ -18,6 +19,7 @@ pub(crate) use certs::read_text;
 pub(crate) use insecure::Network;
 pub use insecure::{Insecure, InvalidInsecure};
 pub use mirror::{InvalidMirror, Mirror};
+pub use write::hosts_file;
 
 use crate::error::ConfigError;
 use crate::url::{Scheme, Url, split_authority};

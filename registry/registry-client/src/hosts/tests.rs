@@ -103,3 +103,35 @@ fn docker_certificates_are_found_by_host_and_port() {
         "missing client certificate client.cert for key client.key"
     );
 }
+
+#[test]
+fn what_is_written_means_the_same_hosts() {
+    let (certificates, written) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folder = certificates.path().join("docker.io");
+    fs::create_dir(&folder).unwrap();
+    for name in ["ca.crt", "client.cert", "client.key"] {
+        fs::write(folder.join(name), "").unwrap();
+    }
+    let hosts = Hosts {
+        mirrors: vec!["https://mirror.example/a\u{e9}".parse().unwrap()],
+        insecure: Insecure::new(&["plain.example:5000"]).unwrap(),
+        folders: vec![certificates.path().into()],
+        default_scheme: None,
+    };
+    let read = Hosts {
+        insecure: Insecure::none(),
+        folders: vec![written.path().into()],
+        ..Hosts::default()
+    };
+    for domain in ["docker.io", "plain.example:5000", "other.example", "127.0.0.1:5000"] {
+        let meant = hosts.of(domain).unwrap();
+        let folder = written.path().join(domain);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("hosts.toml"), hosts_file(&meant)).unwrap();
+        let mut found = read.of(domain).unwrap();
+        for host in &mut found {
+            host.namespace = None;
+        }
+        assert_eq!(found, meant, "{domain}");
+    }
+}

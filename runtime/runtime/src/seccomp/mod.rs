@@ -4,8 +4,11 @@
 //! as a binary tree, so that a call costs about ten instructions and the kernel's own check of the
 //! program stays cheap. Nothing here calls the kernel.
 
+mod invalid;
+mod kept;
 mod tables;
 
+pub use invalid::Invalid;
 use oci::runtime::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRule};
 use sys::privilege::BpfInsn;
 
@@ -16,35 +19,6 @@ pub struct Filter {
     pub program: Vec<BpfInsn>,
     /// Flags of seccomp(2), with `NEW_LISTENER` when some action is `Notify`.
     pub flags: u64,
-}
-
-/// Why a filter can't be compiled.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Invalid {
-    /// A flag is not known.
-    #[error("seccomp flag {0} is not known")]
-    Flag(String),
-    /// An architecture is not known.
-    #[error("string {0} is not a valid arch for seccomp")]
-    Architecture(String),
-    /// An argument index is beyond 5.
-    #[error("invalid seccomp argument index {0}: a system call has six arguments")]
-    Index(u32),
-    /// An errno is out of range.
-    #[error("invalid errno {0} for a seccomp rule")]
-    Errno(u32),
-    /// Notification can't be the default.
-    #[error("SCMP_ACT_NOTIFY cannot be used as default action")]
-    NotifyDefault,
-    /// Notification of write would deadlock the runtime itself.
-    #[error("SCMP_ACT_NOTIFY cannot be used for the write syscall")]
-    NotifyWrite,
-    /// A default action has an errno that it can't have.
-    #[error("default errno cannot be used with action {0:?}")]
-    DefaultErrno(SeccompAction),
-    /// The kernel takes 4,096 instructions.
-    #[error("the seccomp filter has {0} instructions, more than the kernel's 4096")]
-    TooLong(usize),
 }
 
 /// Flags of seccomp(2) by their OCI names.
@@ -155,7 +129,17 @@ fn check(seccomp: &Seccomp) -> Result<u64, Invalid> {
     if seccomp.default_errno_ret.is_some() && !takes_errno {
         return Err(Invalid::DefaultErrno(seccomp.default_action));
     }
+    if !seccomp.listener_metadata.is_empty() && seccomp.listener_path.is_empty() {
+        return Err(Invalid::Metadata);
+    }
     for rule in &seccomp.syscalls {
+        if rule.names.is_empty() {
+            return Err(Invalid::NoNames);
+        }
+        let takes_errno = matches!(rule.action, SeccompAction::Errno | SeccompAction::Trace);
+        if rule.errno_ret.is_some() && !takes_errno {
+            return Err(Invalid::RuleErrno(rule.action));
+        }
         if rule.action == SeccompAction::Notify {
             if rule.names.iter().any(|n| n == "write") {
                 return Err(Invalid::NotifyWrite);

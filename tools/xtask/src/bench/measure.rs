@@ -90,7 +90,8 @@ fn timed(argv: &[String]) -> Result<f64> {
     Ok(took)
 }
 
-fn quietly(argv: &[String]) -> Result<()> {
+/// Runs a command, whatever it says.
+pub fn quietly(argv: &[String]) -> Result<()> {
     quiet_command(argv).status().with_context(|| argv.join(" ")).map(drop)
 }
 

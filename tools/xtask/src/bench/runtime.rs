@@ -1,5 +1,5 @@
 //! The runtime alone: `run /bin/true` with the spec that a docker daemon writes, started
-//! directly, beside the kernel's own price of the same container.
+//! directly, beside the kernel's own price of the same container; and `exec` into one that runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::engine::use_dist_programs;
 use super::floor;
-use super::measure::{Case, compare_both};
+use super::measure::{Case, compare_both, quietly};
 
 const RUNS: usize = 30;
 
@@ -22,7 +22,7 @@ pub fn run() -> Result<()> {
     let scratch = Scratch::new("bench")?;
     let bundle = scratch.join("bundle");
     busybox_rootfs(&bundle.join("rootfs"))?;
-    let spec = spec_of_a_docker_container()?;
+    let mut spec = spec_of_a_docker_container()?;
     fs::write(bundle.join("config.json"), serde_json::to_vec(&spec)?)?;
     let floor = floor::build(scratch.path())?;
     let states = states_on_tmpfs(&scratch)?;
@@ -44,7 +44,47 @@ pub fn run() -> Result<()> {
         }
     }
     cases.push(Case::new("the program alone", &rootfs.join("bin/true").display().to_string()));
-    compare_both("runtime: run /bin/true, docker's full default spec", RUNS, &cases)
+    compare_both("runtime: run /bin/true, docker's full default spec", RUNS, &cases)?;
+    exec(&scratch, &states, &mut spec)
+}
+
+/// `exec /bin/true` into a container that runs, of each runtime's own.
+fn exec(scratch: &Scratch, states: &Path, spec: &mut Value) -> Result<()> {
+    spec["process"]["args"] = serde_json::json!(["/bin/sleep", "100000"]);
+    spec["root"]["path"] = scratch.join("bundle/rootfs").display().to_string().into();
+    let runtimes = [
+        ("static crun", peer("crun-static")),
+        ("ferry-runc", ours("ferry-runc")),
+        ("runc", peer("runc")),
+    ];
+    let (mut cases, mut running) = (Vec::new(), Vec::new());
+    for (name, program) in runtimes {
+        let Some(program) = program else {
+            println!("SKIPPED: bench of exec by {name}: not installed");
+            continue;
+        };
+        let id = format!("exec-{}", name.replace(' ', "-"));
+        let bundle = scratch.join(&id);
+        fs::create_dir(&bundle)?;
+        spec["linux"]["cgroupsPath"] = format!("/ferry-bench/{id}").into();
+        fs::write(bundle.join("config.json"), serde_json::to_vec(spec)?)?;
+        let words = format!("{} --root {}", program.display(), states.join(&id).display());
+        let start = format!("{words} run --detach --bundle {} {id}", bundle.display());
+        // It is ended however the bench ends.
+        running.push(Running(format!("{words} delete --force {id}")));
+        quietly(&Case::new("start", &start).argv)?;
+        cases.push(Case::new(name, &format!("{words} exec {id} /bin/true")));
+    }
+    compare_both("runtime: exec /bin/true into a running container", RUNS, &cases)
+}
+
+/// A container that is deleted when it goes.
+struct Running(String);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        quietly(&Case::new("end", &self.0).argv).ok();
+    }
 }
 
 /// A folder for the runtimes' state in memory, as `/run` is where containers really run;

@@ -59,6 +59,19 @@ pub(super) async fn list(engine: Arc<Engine>, request: Request) -> Result<Respon
     Ok(Response::new(StatusCode::OK, "application/json", body.finish()))
 }
 
+/// All containers with their sizes.
+pub(in crate::routes) async fn with_sizes(engine: &Engine) -> Vec<ContainerSummary> {
+    let mut out = Vec::new();
+    for container in engine.all() {
+        let row = container.row();
+        let mut item = summary(engine, &container, &row);
+        item.size_rw = super::inspect::size(engine, &container).await;
+        item.size_root_fs = item.size_rw + image_size(engine, &row);
+        out.push(item);
+    }
+    out
+}
+
 pub(super) fn image_size(engine: &Engine, row: &Row) -> i64 {
     engine
         .images

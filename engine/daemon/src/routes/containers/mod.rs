@@ -27,6 +27,8 @@ use crate::{create, exec, signals};
 pub(in crate::routes) use attach::content_type;
 pub(in crate::routes) use prune::until;
 
+pub(in crate::routes) use list::with_sizes;
+
 type Reply = Result<Response, ApiError>;
 
 /// Registers the routes.

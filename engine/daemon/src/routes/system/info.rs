@@ -103,7 +103,10 @@ fn configuration(engine: &Engine, info: &mut SystemInfo) {
     info.debug = settings.debug;
     info.logging_driver.clone_from(&settings.log.driver);
     info.index_server_address = "https://index.docker.io/v1/".into();
-    info.registry_config = registries(settings);
+    info.registry_config = registries(engine);
+    info.http_proxy = masked(&settings.http_proxy);
+    info.https_proxy = masked(&settings.https_proxy);
+    info.no_proxy.clone_from(&settings.no_proxy);
     info.docker_root_dir = settings.data_root.display().to_string();
     info.labels.clone_from(&settings.labels);
     info.experimental_build = settings.experimental;
@@ -127,9 +130,21 @@ fn configuration(engine: &Engine, info: &mut SystemInfo) {
     info.warnings = (!warnings.is_empty()).then_some(warnings);
 }
 
-fn registries(settings: &Settings) -> RegistryServiceConfig {
+/// A proxy's URL without its credentials.
+fn masked(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    match rest.split_once('@') {
+        Some((user, host)) if !user.contains('/') => format!("{scheme}://xxxxx:xxxxx@{host}"),
+        _ => url.to_owned(),
+    }
+}
+
+fn registries(engine: &Engine) -> RegistryServiceConfig {
+    let settings = &engine.settings;
+    let mirrors = &engine.remote.load().hosts.mirrors;
+    let mirrors: Vec<String> = mirrors.iter().map(registry_client::Mirror::shown).collect();
     let docker = IndexInfo {
-        mirrors: settings.registry_mirrors.clone(),
+        mirrors: mirrors.clone(),
         name: "docker.io".to_owned(),
         official: true,
         secure: true,
@@ -148,7 +163,7 @@ fn registries(settings: &Settings) -> RegistryServiceConfig {
     RegistryServiceConfig {
         index_configs: index,
         insecure_registry_cidrs: ranges,
-        mirrors: Some(settings.registry_mirrors.clone()).filter(|mirrors| !mirrors.is_empty()),
+        mirrors: Some(mirrors).filter(|mirrors| !mirrors.is_empty()),
         ..RegistryServiceConfig::default()
     }
 }

@@ -1,12 +1,15 @@
 //! The engine about itself: ping, version, info, events. Facts are gathered when asked
 //! for; nothing is changed here.
 
+mod df;
 mod events;
 mod info;
 
 use std::sync::Arc;
 
-use engine_api::{ApiVersion, ComponentVersion, StringMap, SystemVersion, VersionPlatform};
+use engine_api::{
+    ApiVersion, BuildCachePruneReport, ComponentVersion, StringMap, SystemVersion, VersionPlatform,
+};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::engine::Engine;
@@ -25,6 +28,12 @@ pub fn register(router: &mut Router, engine: &Arc<Engine>) {
     router.on("SystemVersion", move |request| version(Arc::clone(&own), request));
     let own = Arc::clone(engine);
     router.on("SystemInfo", move |request| info::info(Arc::clone(&own), request));
+    // Nothing builds here, so there is no cache that could be pruned.
+    router.on("BuildPrune", |request| async move {
+        Ok(Response::json(&BuildCachePruneReport::default(), request.version))
+    });
+    let own = Arc::clone(engine);
+    router.on_while_there("SystemDataUsage", move |request| df::usage(Arc::clone(&own), request));
     let own = Arc::clone(engine);
     router.on_while_there("SystemEvents", move |request| events::events(Arc::clone(&own), request));
 }

@@ -1,15 +1,18 @@
 //! The images' endpoints: from a request to the image library, and its answer to a
 //! reply. Which containers use an image is told from here.
 
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use engine_api::filters::{IMAGES, IMAGES_PRUNE};
 use engine_api::{ImagesPruneReport, JsonMessage, StringMap};
-use futures_util::{StreamExt, stream};
-use images::{ImageUse, ImportRequest, ListOptions, RemoveOptions, Removed, hello};
-use oci::{Digest, Reference};
+use futures_util::stream;
+use images::{ImageUse, ListOptions, RemoveOptions, Removed};
+use oci::Digest;
+
+mod commit;
+mod create;
+mod push;
 
 use crate::engine::Engine;
 use crate::http::{ApiError, Request, Response, Router};
@@ -35,12 +38,14 @@ pub fn register(router: &mut Router, engine: &Arc<Engine>) {
         "ImageLoad" load;
         "ImageGet" save_one;
         "ImageGetAll" save;
-        "ImageCreate" create;
     }
+    commit::register(router, engine);
+    create::register(router, engine);
+    push::register(router, engine);
 }
 
 /// Who uses which image.
-fn uses(engine: &Engine) -> Vec<ImageUse> {
+pub(super) fn uses(engine: &Engine) -> Vec<ImageUse> {
     let of = |container: Arc<crate::lifecycle::Container>| {
         let row = container.row();
         let running = matches!(row.state.phase, Phase::Running | Phase::Paused | Phase::Restarting);
@@ -78,7 +83,7 @@ async fn history(engine: Arc<Engine>, request: Request) -> Reply {
 }
 
 async fn tag(engine: Arc<Engine>, request: Request) -> Reply {
-    let name = reference(request.query.get("repo"), request.query.get("tag"))?;
+    let name = create::new_name(request.query.get("repo"), request.query.get("tag"))?;
     // dockerd has nothing to say about a name that is none.
     let Some(name) = name else { return Ok(Response::status(http::StatusCode::OK)) };
     let image = engine.images.tag(request.name(), &name).await?;
@@ -160,74 +165,4 @@ fn archive(engine: &Engine, names: &[String]) -> Reply {
         Some((item.map_err(|error| ApiError::internal(error.to_string())), receiver))
     });
     Ok(Response::stream(http::HeaderValue::from_static("application/x-tar"), Box::pin(bytes)))
-}
-
-/// `fromSrc`: a stream becomes an image. `fromImage`: a pull; until there is a registry
-/// client, what is built in is the only thing to be had.
-async fn create(engine: Arc<Engine>, request: Request) -> Reply {
-    let from = request.query.get("fromSrc").to_owned();
-    if from.is_empty() {
-        return pull(&engine, &request).await;
-    }
-    if from != "-" {
-        return Err(ApiError::not_implemented(format!(
-            "import from {from} is not supported by Ferry yet: send the archive itself"
-        )));
-    }
-    let query = &request.query;
-    let mut config = oci::image::RunConfig::default();
-    let changes: Vec<String> = query.all("changes").map(str::to_owned).collect();
-    images::apply_changes(&mut config, &changes)?;
-    let reference = reference(query.get("repo"), query.get("tag"))?;
-    let message = query.get("message").to_owned();
-    let name = reference.as_ref().map(Reference::familiar);
-    let (_, body) = request.take_body();
-    let import = ImportRequest { reference, message, config };
-    let id = engine.images.import(body.into_stream(), import).await?.to_string();
-    tell(&engine, "import", &id, name.as_deref().unwrap_or(&id));
-    let line = Bytes::from(JsonMessage::status(id).line());
-    Ok(Response::json_stream(Box::pin(stream::iter([Ok(line)]))))
-}
-
-fn reference(repository: &str, tag: &str) -> Result<Option<Reference>, ApiError> {
-    if repository.is_empty() {
-        return Ok(None);
-    }
-    let bad = |error: oci::InvalidReference| ApiError::bad_request(error.to_string());
-    let reference = Reference::parse(repository).map_err(bad)?;
-    if reference.digest().is_some() {
-        return Err(ApiError::bad_request("cannot import digest reference"));
-    }
-    if tag.is_empty() {
-        return Ok(Some(reference.tagged()));
-    }
-    let tagged = reference.with_tag(tag);
-    tagged.map(Some).map_err(|_| ApiError::bad_request("invalid tag format"))
-}
-
-async fn pull(engine: &Arc<Engine>, request: &Request) -> Reply {
-    let (repository, tag) = (request.query.get("fromImage"), request.query.get("tag"));
-    let Some(wanted) = reference(repository, tag)? else {
-        return Err(ApiError::bad_request("one of fromSrc and fromImage is required"));
-    };
-    if wanted.to_string() != hello::NAME {
-        return Err(ApiError::not_found(format!(
-            "pull access denied for {}, Ferry cannot reach registries yet: bring the image with `load` or `import`",
-            wanted.familiar_name()
-        )));
-    }
-    let archive = hello::archive().map_err(|error| ApiError::internal(error.to_string()))?;
-    let once = stream::iter([Ok::<_, io::Error>(Bytes::from(archive))]).boxed();
-    let loaded = engine.images.load(once).await?;
-    let mut lines = vec![JsonMessage::status("Using the image that is built into Ferry")];
-    for one in loaded {
-        tell(engine, "pull", "hello-world:latest", "hello-world");
-        lines.push(JsonMessage::status(format!("Digest: {}", one.image.target.digest)));
-    }
-    lines.push(JsonMessage::status(format!(
-        "Status: Downloaded newer image for {}",
-        wanted.familiar()
-    )));
-    let lines: Vec<_> = lines.iter().map(|line| Ok(Bytes::from(line.line()))).collect();
-    Ok(Response::json_stream(Box::pin(stream::iter(lines))))
 }
