@@ -70,7 +70,7 @@ fn a_pull_goes_on_where_it_was_when_the_daemon_was_killed() {
     let scratch = Scratch::new("resume").unwrap();
     let mut daemon = half_pulled(&fake, &layer, &scratch);
     assert_consistent(&scratch);
-    let at = ingested(&root(&scratch), 1).unwrap();
+    let at = ingested(&root(&scratch), 1 << 20).unwrap();
     let before = fake.gets(&layer.blob).len();
     daemon.restart().unwrap();
     let done = pull(&daemon, &fake, "a");
