@@ -3,6 +3,7 @@
 //! here knows of digests' names, images, snapshots or the network.
 
 mod apply;
+mod blocks;
 mod compress;
 mod diff;
 mod error;
@@ -17,6 +18,7 @@ mod tree;
 mod write;
 
 pub use apply::{Applied, Deferred, MissingLink, Options, Whiteouts, apply};
+pub use blocks::compress_blocks;
 pub use compress::{Compression, Compressor, Decompressor};
 pub use diff::{Diffed, diff_overlay, diff_trees};
 pub use error::ArchiveError;

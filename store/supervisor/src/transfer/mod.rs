@@ -1,6 +1,7 @@
 //! Transfer: images between registries, streams and the store: pull, push, import, export, tag,
 //! unpack. Everything but the gRPC layer is synchronous and runs on threads that may block.
 
+mod compress;
 mod export;
 mod fetch;
 mod flights;

@@ -1,6 +1,7 @@
 //! Pushing: blobs first, side by side, each by the cheapest way (there already, mounted from
 //! another repository, sent); then manifests, children before their index.
 
+use super::compress::{self, Packer};
 use super::gather::{Piece, Tree, gather};
 use super::progress::{Job, Moving, Progress};
 use super::remote::Remote;
@@ -44,6 +45,14 @@ pub(super) fn push(
         let what = "not all of the index is here: pushing one manifest";
         progress.tell(what, &from.name, Some(&root));
     }
+    let (root, tree) = match from.labels.get(containerd_api::PUSH_COMPRESSION_LABEL) {
+        None => (root, tree),
+        Some(text) => {
+            let (form, waiter) = (compress::wanted(text)?, &remote.waiter);
+            let tree = Packer { state, context, waiter, form }.pack(tree)?;
+            (tree.documents.last().map_or(root, |last| last.of.clone()), tree)
+        }
+    };
     let push = Push { state, context, remote, progress };
     let jobs = push.announce(&tree, &from.name);
     push.blobs(&tree, &jobs.blobs)?;
