@@ -31,8 +31,10 @@ pub fn run() -> Result<()> {
         "kernel floor",
         &format!("{} {} /bin/true", floor.display(), rootfs.display()),
     )];
+    let sealed = sealed(&scratch)?;
     let runtimes = [
         ("ferry-runc", ours("ferry-runc")),
+        ("ferry-runc, read-only", sealed.clone()),
         ("static crun", peer("crun-static")),
         ("crun", peer("crun")),
         ("runc", peer("runc")),
@@ -45,16 +47,32 @@ pub fn run() -> Result<()> {
     }
     cases.push(Case::new("the program alone", &rootfs.join("bin/true").display().to_string()));
     compare_both("runtime: run /bin/true, docker's full default spec", RUNS, &cases)?;
-    exec(&scratch, &states, &mut spec)
+    exec(&scratch, &states, &mut spec, sealed)
+}
+
+/// Our runtime on a read-only file system, where ferry-containerd puts it once per boot: there it
+/// need not protect its own file from containers.
+fn sealed(scratch: &Scratch) -> Result<Option<PathBuf>> {
+    let Some(program) = ours("ferry-runc") else { return Ok(None) };
+    let folder = program.parent().context("the runtime's folder")?;
+    let (sealed, empty) = (scratch.join("sealed"), scratch.join("empty"));
+    fs::create_dir(&sealed)?;
+    fs::create_dir(&empty)?;
+    let lower = format!("lowerdir={}:{}", folder.display(), empty.display());
+    let words = ["-t", "overlay", "overlay", "-o", &lower];
+    let words = words.iter().map(std::ffi::OsStr::new).chain([sealed.as_os_str()]);
+    lab::run("mount", words)?.success()?;
+    Ok(Some(sealed.join("ferry-runc")))
 }
 
 /// `exec /bin/true` into a container that runs, of each runtime's own.
-fn exec(scratch: &Scratch, states: &Path, spec: &mut Value) -> Result<()> {
+fn exec(scratch: &Scratch, states: &Path, spec: &mut Value, sealed: Option<PathBuf>) -> Result<()> {
     spec["process"]["args"] = serde_json::json!(["/bin/sleep", "100000"]);
     spec["root"]["path"] = scratch.join("bundle/rootfs").display().to_string().into();
     let runtimes = [
         ("static crun", peer("crun-static")),
         ("ferry-runc", ours("ferry-runc")),
+        ("ferry-runc, read-only", sealed),
         ("runc", peer("runc")),
     ];
     let (mut cases, mut running) = (Vec::new(), Vec::new());
@@ -63,7 +81,7 @@ fn exec(scratch: &Scratch, states: &Path, spec: &mut Value) -> Result<()> {
             println!("SKIPPED: bench of exec by {name}: not installed");
             continue;
         };
-        let id = format!("exec-{}", name.replace(' ', "-"));
+        let id = format!("exec-{}", file_name(name));
         let bundle = scratch.join(&id);
         fs::create_dir(&bundle)?;
         spec["linux"]["cgroupsPath"] = format!("/ferry-bench/{id}").into();
@@ -87,6 +105,11 @@ impl Drop for Running {
     }
 }
 
+/// A case's name as part of ids and paths.
+fn file_name(case: &str) -> String {
+    case.replace(", ", "-").replace(' ', "-")
+}
+
 /// A folder for the runtimes' state in memory, as `/run` is where containers really run;
 /// it goes with the scratch folder.
 fn states_on_tmpfs(scratch: &Scratch) -> Result<PathBuf> {
@@ -98,8 +121,8 @@ fn states_on_tmpfs(scratch: &Scratch) -> Result<PathBuf> {
 }
 
 fn case(name: &str, program: &Path, states: &Path, bundle: &Path) -> Case {
-    let state = states.join(name.replace(' ', "-"));
-    let id = format!("bench-{}", name.replace(' ', "-"));
+    let state = states.join(file_name(name));
+    let id = format!("bench-{}", file_name(name));
     Case::new(
         name,
         &format!(
