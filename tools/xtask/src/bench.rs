@@ -3,6 +3,7 @@
 
 mod engine;
 mod floor;
+mod images;
 mod measure;
 mod registry;
 mod runtime;
@@ -12,7 +13,7 @@ use anyhow::{Result, bail};
 
 /// Runs one bench by name, or all.
 pub fn main(args: &[String]) -> Result<()> {
-    let all = ["runtime", "engine", "scale", "registry"];
+    let all = ["runtime", "engine", "scale", "registry", "images"];
     let names: Vec<&str> =
         if args.is_empty() { all.to_vec() } else { args.iter().map(String::as_str).collect() };
     for name in names {
@@ -21,6 +22,7 @@ pub fn main(args: &[String]) -> Result<()> {
             "engine" => engine::run()?,
             "scale" => scale::run()?,
             "registry" => registry::run()?,
+            "images" => images::run()?,
             other => bail!("no bench `{other}`: there are {}", all.join(", ")),
         }
     }

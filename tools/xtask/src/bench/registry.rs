@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lab::{Registry, RegistryKind, Scratch};
 
 use super::engine::use_dist_programs;
-use super::measure::{median, pss};
+use super::measure::{median, peak, pss};
 
 const ROUNDS: usize = 7;
 const LAYERS: usize = 5;
@@ -189,14 +189,6 @@ fn cpu(pid: u32) -> Result<f64> {
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
     Ok(ticks / 100.0)
-}
-
-/// The most memory that a process ever had, in MiB.
-fn peak(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-    let kib: f64 = line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or_default();
-    kib / 1024.0
 }
 
 fn print(values: &mut [Values; 2], idle: [f64; 2], peak: [f64; 2]) {

@@ -1,0 +1,177 @@
+//! Images through ferryd and a stock dockerd, interleaved in one run: an image of 600 MB in five
+//! layers is loaded, saved, pushed the first time, pushed as it was pulled, and pulled, over
+//! loopback and one docker-registry for both.
+//!
+//! Beside ours stands what the machine allows: the disk, the longest single layer's chain, and the
+//! CPU time of all stages shared by the cores. Each round begins on an empty engine; what a round
+//! deleted is ext4's to scan again, for both alike.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use lab::{Engine, Kind, Registry, RegistryKind, Scratch};
+
+use super::engine::use_dist_programs;
+use super::measure::{median, peak};
+
+mod make;
+
+const ROUNDS: usize = 3;
+
+/// What is timed, in the order of a round.
+const WHAT: [&str; 5] = ["load", "save", "first push", "push as is", "pull"];
+/// How much faster than dockerd ours is to be.
+const GOALS: [f64; 5] = [4.0, 6.0, 2.0, 5.0, 4.0];
+
+/// One engine's values, by [`WHAT`], and the growth of its daemons' memory in MiB.
+#[derive(Default)]
+struct Values {
+    seconds: [Vec<f64>; 5],
+    growth: Vec<f64>,
+}
+
+/// Measures both in turn and prints the table.
+pub fn run() -> Result<()> {
+    use_dist_programs()?;
+    if lab::docker_registry().is_none() || lab::peer("dockerd").is_none() {
+        println!("SKIPPED: bench of images: docker-registry or dockerd is not installed");
+        return Ok(());
+    }
+    let scratch = Scratch::new("bench")?;
+    let image = make::image(scratch.path())?;
+    let mut values = [Values::default(), Values::default()];
+    for round in 0..=ROUNDS {
+        for (kind, values) in [Kind::Dockerd, Kind::Ferryd].into_iter().zip(&mut values) {
+            let (seconds, growth) =
+                one_round(kind, &image).with_context(|| format!("round {round} of {kind:?}"))?;
+            // The first fills caches.
+            if round > 0 {
+                for (all, one) in values.seconds.iter_mut().zip(seconds) {
+                    all.push(one);
+                }
+                values.growth.push(growth);
+            }
+        }
+    }
+    print(&image, &mut values, &floors(&image)?);
+    Ok(())
+}
+
+/// Seconds by [`WHAT`], and growth of memory, of an engine that starts empty.
+fn one_round(kind: Kind, image: &make::Image) -> Result<([f64; 5], f64)> {
+    // Loopback of the host: both engines reach the one registry there.
+    let registry = Registry::start(RegistryKind::Docker, &[])?;
+    let engine = Engine::start_on_host_network(kind, &["--bridge=none", "--iptables=false"])?;
+    let program = lab::static_cli().context("the docker CLI is not installed")?;
+    let docker = |words: &[&str]| engine.cli(&program, words)?.success().map(drop);
+    let timed = |words: &[&str]| -> Result<f64> {
+        settle()?;
+        let start = Instant::now();
+        docker(words)?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let pids = [vec![engine.pid()], engine.supervisor_pids()].concat();
+    let before: f64 = pids.iter().map(|pid| peak(*pid)).sum();
+    let saved = engine.scratch().join("saved.tar");
+    let [archive, saved] = [&image.archive, &saved].map(|path| path.display().to_string());
+    let at = |name: &str| format!("{}/{name}:1", registry.address());
+    let load = timed(&["load", "-q", "-i", &archive])?;
+    let save = timed(&["save", "-o", &saved, make::NAME])?;
+    docker(&["tag", make::NAME, &at("first")])?;
+    let first = timed(&["push", "-q", &at("first")])?;
+    docker(&["rmi", "-f", make::NAME, &at("first")])?;
+    let pull = timed(&["pull", "-q", &at("first")])?;
+    // An empty registry: nothing is there, and nothing can be mounted.
+    let other = Registry::start(RegistryKind::Docker, &[])?;
+    let again = format!("{}/again:1", other.address());
+    docker(&["tag", &at("first"), &again])?;
+    let as_is = timed(&["push", "-q", &again])?;
+    let after: f64 = pids.iter().map(|pid| peak(*pid)).sum();
+    Ok(([load, save, first, as_is, pull], after - before))
+}
+
+/// What was written before must not be waited for within a measurement.
+fn settle() -> Result<()> {
+    lab::run("sync", [""; 0])?.success().map(drop)
+}
+
+/// Seconds below which this machine can't be, by [`WHAT`].
+fn floors(image: &make::Image) -> Result<[f64; 5]> {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from) as f64;
+    let command = |words: &[&str], path: &Path| -> Result<f64> {
+        let start = Instant::now();
+        let input = File::open(path)?;
+        let mut command = std::process::Command::new(words[0]);
+        command.args(&words[1..]).stdin(input).stdout(std::process::Stdio::null());
+        anyhow::ensure!(command.status()?.success(), "{words:?}");
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let (mut hash, mut inflate, mut chain) = (0.0, 0.0, 0.0_f64);
+    for layer in &image.layers {
+        let packed = layer.path.with_extension("gz");
+        let (of_tar, of_blob) =
+            (command(&["sha256sum"], &layer.path)?, command(&["sha256sum"], &packed)?);
+        let unpacked = command(&["gzip", "-dc"], &packed)?;
+        hash += of_tar + of_blob;
+        inflate += unpacked;
+        chain = chain.max(unpacked.max(of_tar) + of_blob.min(unpacked));
+    }
+    let written = write_speed(image.archive.parent().context("a folder")?, image.size)?;
+    let packed: u64 = image.layers.iter().map(|l| l.packed).sum();
+    let part = packed as f64 / image.size as f64;
+    let deflate: f64 =
+        image.layers.iter().map(|l| command(&["gzip", "-1c"], &l.path)).sum::<Result<f64>>()?;
+    Ok([
+        // The blobs and the layers' files are written.
+        (2.0 * written).max(hash / cores),
+        written,
+        (part * written).max(deflate / cores),
+        part * written,
+        ((1.0 + part) * written).max(chain).max((hash + inflate) / cores),
+    ])
+}
+
+/// Seconds that the disk takes for `size` bytes.
+fn write_speed(folder: &Path, size: u64) -> Result<f64> {
+    let path = folder.join("disk");
+    let mut file = File::create(&path)?;
+    let chunk = vec![7; 1 << 20];
+    let start = Instant::now();
+    for _ in 0..size >> 20 {
+        file.write_all(&chunk)?;
+    }
+    file.sync_all()?;
+    let took = start.elapsed().as_secs_f64();
+    fs::remove_file(path)?;
+    Ok(took)
+}
+
+fn print(image: &make::Image, values: &mut [Values; 2], floors: &[f64; 5]) {
+    let megabytes = image.size as f64 / 1e6;
+    let count = image.layers.len();
+    println!(
+        "\n### images: {megabytes:.0} MB in {count} layers over loopback, medians of {ROUNDS}, \
+         MB/s of uncompressed image"
+    );
+    println!("| what | dockerd | ferryd | ratio | goal | the machine's bound | of it |");
+    println!("|---|---|---|---|---|---|---|");
+    let [theirs, ours] = values;
+    for n in 0..WHAT.len() {
+        let [t, o] = [&mut theirs.seconds[n], &mut ours.seconds[n]].map(|all| median(all));
+        println!(
+            "| {} | {:.0} | {:.0} | {:.1} | {} | {:.0} | {:.1} |",
+            WHAT[n],
+            megabytes / t,
+            megabytes / o,
+            t / o,
+            GOALS[n],
+            megabytes / floors[n],
+            o / floors[n],
+        );
+    }
+    let [t, o] = [&mut theirs.growth, &mut ours.growth].map(|all| median(all));
+    println!("| growth of the daemons' peak, MiB | {t:.0} | {o:.0} | | ≤ 64 | | |");
+}
