@@ -158,12 +158,15 @@ const OVERWRITE: &str = r#"
         exec 9</proc/$1/exe
         echo >/tmp/$2.open
         n=0
-        while [ $n -lt 40 ]; do
+        while [ $n -lt 80 ]; do
             (: >/proc/self/fd/9) 2>/dev/null && echo >/tmp/$2.written && exit
             n=$((n+1)); sleep 0.05
         done
     ) }
-    /own/sleep 0.1 & overwrite $! control
+    /own/sleep 2 & pid=$!
+    # Until then it is still the shell's own.
+    until read -r name </proc/$pid/comm && [ "$name" = sleep ]; do :; done
+    overwrite $pid control
     echo >/tmp/ready
     while :; do
         for p in /proc/[0-9]*; do
