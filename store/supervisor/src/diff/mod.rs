@@ -134,9 +134,10 @@ fn left_is_below(left: &[Mount], new: &Target) -> Result<bool, Error> {
 }
 
 /// A content writer as a byte sink.
-struct BlobSink {
-    writer: Writer,
-    size: u64,
+pub(crate) struct BlobSink {
+    pub(crate) writer: Writer,
+    /// Bytes written.
+    pub(crate) size: u64,
 }
 
 impl Write for BlobSink {

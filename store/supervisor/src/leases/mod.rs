@@ -226,6 +226,11 @@ impl Guard {
         Ok(Self { state: Arc::clone(state), context: context.with_lease(id) })
     }
 
+    /// One for an operation whose caller may have brought a lease already.
+    pub fn unless_leased(state: &Arc<State>, context: &Context) -> Result<Option<Self>, Error> {
+        if context.lease.is_some() { Ok(None) } else { Self::new(state, context).map(Some) }
+    }
+
     /// The context with this lease, for all calls of the operation.
     pub fn context(&self) -> &Context {
         &self.context

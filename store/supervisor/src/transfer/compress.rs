@@ -6,7 +6,7 @@ use super::gather::{Document, Tree};
 use super::graph::Node;
 use super::remote::Waiter;
 use crate::content::Writer;
-use crate::diff::UNCOMPRESSED;
+use crate::diff::{BlobSink, UNCOMPRESSED};
 use crate::labels::Labels;
 use crate::leases::Resource;
 use crate::{Context, Error, State};
@@ -16,7 +16,6 @@ use oci::media_type as media;
 use oci::{Descriptor, Digest};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::io::{self, Write};
 use std::sync::Arc;
 
 /// What a push's label asks for.
@@ -144,10 +143,10 @@ impl Packer<'_> {
         // What an earlier attempt left is of no use: compression begins at the start.
         writer.truncate()?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let sink = Sink { writer, size: 0 };
+        let sink = BlobSink { writer, size: 0 };
         let go_on = || self.waiter.wait(std::future::ready(())).map_err(Failed);
         let packed = compress_blocks(file, sink, self.form, threads, go_on);
-        let Sink { writer, size } = packed.map_err(|Failed(e)| e)?;
+        let BlobSink { writer, size } = packed.map_err(|Failed(e)| e)?;
         let digest = writer.digest();
         let labels = Labels::from([(UNCOMPRESSED.to_owned(), layer.digest.to_string())]);
         match writer.commit(size, Some(digest), labels) {
@@ -194,22 +193,5 @@ struct Failed(Error);
 impl From<archive::ArchiveError> for Failed {
     fn from(e: archive::ArchiveError) -> Self {
         Self(Error::Other(format!("compressing a layer: {e}")))
-    }
-}
-
-struct Sink {
-    writer: Writer,
-    size: u64,
-}
-
-impl Write for Sink {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.writer.write(buf).map_err(|e| io::Error::other(e.to_string()))?;
-        self.size += buf.len() as u64;
-        Ok(buf.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! Of an index of which only some platforms were pulled, the rest is sought where it came from;
 //! where that fails, one manifest stands for the index.
 
-use super::graph::Node;
+use super::graph::{MAX_CONFIG, Node, check_depth, manifests};
 use super::progress::key_of;
 use super::remote::Remote;
 use super::{platform, source};
@@ -10,16 +10,11 @@ use crate::labels::Labels;
 use crate::{Context, Error, State};
 use bytes::Bytes;
 use containerd_api::transfer_types::ImageStore;
-use oci::image::ImageConfig;
+use oci::image::{ImageConfig, Manifest};
 use oci::{Descriptor, Digest, Platform, media_type};
 use registry_client::{MAX_MANIFEST, Which};
 use std::collections::HashSet;
 use std::sync::Arc;
-
-/// Deepest nesting of indexes.
-const MAX_DEPTH: u32 = 8;
-/// Largest image config, in bytes.
-const MAX_CONFIG: u64 = 8 << 20;
 
 /// A registry's host and a repository of it.
 pub(super) type Source = (String, String);
@@ -92,9 +87,7 @@ impl Gatherer<'_> {
         tree: &mut Tree,
         depth: u32,
     ) -> Result<(), Error> {
-        if depth > MAX_DEPTH {
-            return Err(Error::InvalidArgument(format!("index {} is nested too deep", of.digest)));
-        }
+        check_depth(of, depth)?;
         if !tree.seen.insert(of.digest) {
             return Ok(());
         }
@@ -195,14 +188,12 @@ impl Gatherer<'_> {
         platform: &Platform,
         complete: bool,
     ) -> Result<Descriptor, Error> {
-        let mut found = Vec::new();
-        self.manifests(root, &mut found, 0)?;
         let mut ranked: Vec<(usize, Descriptor)> = Vec::new();
-        for manifest in found {
-            let Some((has, whole)) = self.look(&manifest)? else { continue };
+        for (of, manifest) in manifests(self.state, self.context, root)? {
+            let Some((has, whole)) = self.look(&manifest) else { continue };
             let rank = platform.rank(&has).or(complete.then_some(usize::MAX));
             if let Some(rank) = rank.filter(|_| whole || !complete) {
-                ranked.push((rank, manifest));
+                ranked.push((rank, of));
             }
         }
         ranked.sort_by_key(|(rank, _)| *rank);
@@ -210,41 +201,16 @@ impl Gatherer<'_> {
         best.ok_or_else(|| Error::NotFound(format!("no manifest of {} to push", root.digest)))
     }
 
-    fn manifests(
-        &self,
-        of: &Descriptor,
-        found: &mut Vec<Descriptor>,
-        depth: u32,
-    ) -> Result<(), Error> {
-        match Node::stored(self.state, self.context, of) {
-            Ok(Node::Manifest(_)) => found.push(of.clone()),
-            Ok(Node::Index(index)) if depth < MAX_DEPTH => {
-                for child in &index.manifests {
-                    self.manifests(child, found, depth + 1)?;
-                }
-            }
-            Ok(_) => {}
-            Err(Error::NotFound(_)) if depth > 0 => {}
-            Err(e) => return Err(e),
-        }
-        Ok(())
-    }
-
     /// The platform of an image's manifest, and whether all of it is here; `None` for artifacts.
-    fn look(&self, of: &Descriptor) -> Result<Option<(Platform, bool)>, Error> {
-        let Node::Manifest(manifest) = Node::stored(self.state, self.context, of)? else {
-            return Ok(None);
-        };
+    fn look(&self, manifest: &Manifest) -> Option<(Platform, bool)> {
         let config = &manifest.config.digest;
-        let Ok(bytes) = self.state.content_bytes(self.context, config, MAX_CONFIG) else {
-            return Ok(None);
-        };
-        let Ok(config) = serde_json::from_slice::<ImageConfig>(&bytes) else { return Ok(None) };
+        let bytes = self.state.content_bytes(self.context, config, MAX_CONFIG).ok()?;
+        let config: ImageConfig = serde_json::from_slice(&bytes).ok()?;
         if config.os.is_empty() {
-            return Ok(None);
+            return None;
         }
         let here =
             |layer: &Descriptor| self.state.content_info(self.context, &layer.digest).is_ok();
-        Ok(Some((config.platform(), manifest.layers.iter().all(here))))
+        Some((config.platform(), manifest.layers.iter().all(here)))
     }
 }

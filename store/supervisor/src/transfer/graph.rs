@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Deepest nesting of indexes.
 const MAX_DEPTH: u32 = 8;
+/// Largest image config, in bytes.
+pub(super) const MAX_CONFIG: u64 = 8 << 20;
 /// Largest index or manifest, in bytes.
 const MAX_DOCUMENT: u64 = 8 << 20;
 
@@ -69,9 +71,7 @@ struct Keeper<'a> {
 
 impl Keeper<'_> {
     fn node(&self, of: &Descriptor, depth: u32) -> Result<(), Error> {
-        if depth > MAX_DEPTH {
-            return Err(Error::InvalidArgument(format!("index {} is nested too deep", of.digest)));
-        }
+        check_depth(of, depth)?;
         let Some(bytes) = self.contents.documents.get(&of.digest) else { return self.blob(of) };
         let mut labels = Labels::new();
         match Node::parse(bytes) {
@@ -121,6 +121,47 @@ impl Keeper<'_> {
     }
 }
 
-fn reference(what: &str) -> String {
+/// Refuses an index of indexes of indexes…
+pub(super) fn check_depth(of: &Descriptor, depth: u32) -> Result<(), Error> {
+    if depth > MAX_DEPTH {
+        return Err(Error::InvalidArgument(format!("index {} is nested too deep", of.digest)));
+    }
+    Ok(())
+}
+
+/// All manifests below a descriptor that are in the store. Of an index only some platforms may be.
+pub(super) fn manifests(
+    state: &State,
+    context: &Context,
+    of: &Descriptor,
+) -> Result<Vec<(Descriptor, Manifest)>, Error> {
+    let mut found = Vec::new();
+    collect(state, context, of, &mut found, 0)?;
+    Ok(found)
+}
+
+fn collect(
+    state: &State,
+    context: &Context,
+    of: &Descriptor,
+    found: &mut Vec<(Descriptor, Manifest)>,
+    depth: u32,
+) -> Result<(), Error> {
+    match Node::stored(state, context, of) {
+        Ok(Node::Manifest(manifest)) => found.push((of.clone(), *manifest)),
+        Ok(Node::Index(index)) if depth < MAX_DEPTH => {
+            for child in &index.manifests {
+                collect(state, context, child, found, depth + 1)?;
+            }
+        }
+        Ok(_) => {}
+        Err(Error::NotFound(_)) if depth > 0 => {}
+        Err(e) => return Err(e),
+    }
+    Ok(())
+}
+
+/// The label by which a document keeps what it refers to.
+pub(super) fn reference(what: &str) -> String {
     format!("containerd.io/gc.ref.content.{what}")
 }

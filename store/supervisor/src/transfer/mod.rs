@@ -55,13 +55,8 @@ pub fn import(
     store: &ImageStore,
     progress: &Progress,
 ) -> Result<Vec<(String, Descriptor)>, Error> {
-    let guard;
-    let context = if context.lease.is_some() {
-        context
-    } else {
-        guard = Guard::new(state, context)?;
-        guard.context()
-    };
+    let guard = Guard::unless_leased(state, context)?;
+    let context = guard.as_ref().map_or(context, Guard::context);
     progress.tell("Importing", "", None);
     let mut store = store.clone();
     for wish in &mut store.unpacks {

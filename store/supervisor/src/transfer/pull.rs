@@ -3,7 +3,7 @@
 
 use super::fetch::{Fetcher, Unpacking};
 use super::flights::Claim;
-use super::graph::Node;
+use super::graph::{MAX_CONFIG, Node, check_depth, reference};
 use super::layers::{Layer, discard, in_flight};
 use super::progress::{Job, Moving, Progress, key_of};
 use super::remote::Remote;
@@ -21,11 +21,6 @@ use registry_client::Which;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, mpsc};
 
-/// Deepest nesting of indexes.
-const MAX_DEPTH: u32 = 8;
-/// Largest image config, in bytes.
-const MAX_CONFIG: u64 = 8 << 20;
-
 /// Pulls the image of `remote` into the store, and unpacks it where `store` asks for that. Answers
 /// when all of it is durable; returns what the image is.
 pub(super) fn pull(
@@ -35,13 +30,8 @@ pub(super) fn pull(
     store: &ImageStore,
     progress: &Progress,
 ) -> Result<Descriptor, Error> {
-    let guard;
-    let context = if context.lease.is_some() {
-        context
-    } else {
-        guard = Guard::new(state, context)?;
-        guard.context()
-    };
+    let guard = Guard::unless_leased(state, context)?;
+    let context = guard.as_ref().map_or(context, Guard::context);
     progress.tell(&format!("Resolving from {}", remote.title()), "", None);
     let target = remote.resolve()?;
     progress.tell(&format!("Pulling from {}", remote.title()), "", None);
@@ -97,9 +87,7 @@ impl Pull<'_> {
         blobs: &mut Blobs,
         depth: u32,
     ) -> Result<(), Error> {
-        if depth > MAX_DEPTH {
-            return Err(Error::InvalidArgument(format!("index {} is nested too deep", of.digest)));
-        }
+        check_depth(of, depth)?;
         let Fetcher { progress, .. } = &self.fetcher;
         let job = progress.job(of, parents, Moving::Down);
         let (bytes, known) = self.fetch_manifest(of)?;
@@ -299,10 +287,6 @@ fn ahead_of<'p>(
 
 fn word(known: bool) -> &'static str {
     if known { "already exists" } else { "complete" }
-}
-
-fn reference(what: &str) -> String {
-    format!("containerd.io/gc.ref.content.{what}")
 }
 
 /// A result of a worker: the blob, and the layer that it became.

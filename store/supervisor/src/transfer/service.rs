@@ -15,7 +15,7 @@ use containerd_api::transfer_types::{
 };
 use oci::Platform;
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status};
 
 /// The gRPC service.
@@ -105,6 +105,20 @@ impl Service {
         Err(Error::Unimplemented(format!("transfer from {from} to {to}")))
     }
 
+    /// The registry's side of a transfer. A client that goes away drops its call, and with it the
+    /// guard: then the work is given up.
+    fn remote(
+        &self,
+        context: &Context,
+        registry: &OciRegistry,
+        way: Way,
+    ) -> Result<(Remote, DropGuard), Error> {
+        let cancel = CancellationToken::new();
+        let waiter = Waiter::new(cancel.clone());
+        let remote = Remote::new(registry, &context.namespace, &self.streams, way, waiter)?;
+        Ok((remote, cancel.drop_guard()))
+    }
+
     async fn pull(
         &self,
         context: Context,
@@ -112,12 +126,7 @@ impl Service {
         to: ImageStore,
         progress: Progress,
     ) -> Result<(), Error> {
-        // A client that goes away drops this call, and with it the work is given up.
-        let cancel = CancellationToken::new();
-        let _given_up = cancel.clone().drop_guard();
-        let namespace = context.namespace.clone();
-        let waiter = Waiter::new(cancel);
-        let remote = Remote::new(&from, &namespace, &self.streams, Way::Pull, waiter)?;
+        let (remote, _given_up) = self.remote(&context, &from, Way::Pull)?;
         let state = Arc::clone(&self.state);
         on_a_thread(move || pull(&state, &context, &remote, &to, &progress).map(drop)).await
     }
@@ -129,11 +138,7 @@ impl Service {
         to: OciRegistry,
         progress: Progress,
     ) -> Result<(), Error> {
-        let cancel = CancellationToken::new();
-        let _given_up = cancel.clone().drop_guard();
-        let namespace = context.namespace.clone();
-        let waiter = Waiter::new(cancel);
-        let remote = Remote::new(&to, &namespace, &self.streams, Way::Push, waiter)?;
+        let (remote, _given_up) = self.remote(&context, &to, Way::Push)?;
         let state = Arc::clone(&self.state);
         on_a_thread(move || push(&state, &context, &remote, &from, &progress).map(drop)).await
     }

@@ -2,7 +2,7 @@
 //! and committed under their chain ids, bottom up; missing ones are unpacked from their blobs now.
 
 use super::flights::Claim;
-use super::graph::Node;
+use super::graph::{MAX_CONFIG, manifests};
 use super::layers::{Layer, discard, extract_alone, extraction, wrong};
 use super::remote::Waiter;
 use crate::diff::UNCOMPRESSED;
@@ -15,9 +15,6 @@ use oci::{Algorithm, Descriptor, Digest, Platform};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Largest image config, in bytes.
-const MAX_CONFIG: u64 = 8 << 20;
 
 /// What is unpacked for one platform and snapshotter: a manifest's layers with their digests and
 /// the names of the snapshots that they become.
@@ -46,10 +43,8 @@ pub(super) fn plan(
     platform: &Platform,
     snapshotter: &str,
 ) -> Result<Option<Plan>, Error> {
-    let mut found = Vec::new();
-    manifests(state, context, image, &mut found, 0)?;
     let mut ranked: Vec<(usize, Manifest, ImageConfig)> = Vec::new();
-    for manifest in found {
+    for (_, manifest) in manifests(state, context, image)? {
         let bytes = match state.content_bytes(context, &manifest.config.digest, MAX_CONFIG) {
             Ok(bytes) => bytes,
             // A manifest that came along without what it refers to.
@@ -89,10 +84,8 @@ pub(super) fn configs(
     context: &Context,
     image: &Descriptor,
 ) -> Result<Vec<(Platform, Digest)>, Error> {
-    let mut found = Vec::new();
-    manifests(state, context, image, &mut found, 0)?;
     let mut configs = Vec::new();
-    for manifest in found {
+    for (_, manifest) in manifests(state, context, image)? {
         let digest = manifest.config.digest;
         let Ok(bytes) = state.content_bytes(context, &digest, MAX_CONFIG) else { continue };
         if let Ok(config) = serde_json::from_slice::<ImageConfig>(&bytes) {
@@ -121,29 +114,6 @@ pub(super) fn finish(state: &State, context: &Context, plan: &Plan) -> Result<()
     let Some(top) = plan.layers.last() else { return Ok(()) };
     let key = format!("containerd.io/gc.ref.snapshot.{}", plan.snapshotter);
     label(state, context, &plan.config, key, top.chain.0.to_string())
-}
-
-/// All manifests below a descriptor that are in the store.
-fn manifests(
-    state: &State,
-    context: &Context,
-    of: &Descriptor,
-    found: &mut Vec<Manifest>,
-    depth: u32,
-) -> Result<(), Error> {
-    match Node::stored(state, context, of) {
-        Ok(Node::Manifest(manifest)) => found.push(*manifest),
-        Ok(Node::Index(index)) if depth < 8 => {
-            for child in &index.manifests {
-                manifests(state, context, child, found, depth + 1)?;
-            }
-        }
-        Ok(_) => {}
-        // An index of which only some platforms are here.
-        Err(Error::NotFound(_)) if depth > 0 => {}
-        Err(e) => return Err(e),
-    }
-    Ok(())
 }
 
 fn label(
