@@ -21,18 +21,12 @@ type Reply = Result<Response, ApiError>;
 
 /// Registers the routes.
 pub fn register(router: &mut Router, engine: &Arc<Engine>) {
-    macro_rules! route {
-        ($($operation:literal $handler:path;)*) => {$(
-            let own = Arc::clone(engine);
-            router.on($operation, move |request| $handler(Arc::clone(&own), request));
-        )*};
-    }
-    route! {
+    routes!(router.on(engine) {
         "ContainerExec" create;
         "ExecStart" start;
         "ExecInspect" inspect;
         "ExecResize" resize;
-    }
+    });
 }
 
 async fn create(engine: Arc<Engine>, request: Request) -> Reply {

@@ -22,17 +22,11 @@ const MAX_CONFIG: u64 = 8 << 20;
 
 /// Registers the routes.
 pub fn register(router: &mut Router, engine: &Arc<Engine>) {
-    macro_rules! route {
-        ($($operation:literal $handler:path;)*) => {$(
-            let own = Arc::clone(engine);
-            router.on_while_there($operation, move |request| $handler(Arc::clone(&own), request));
-        )*};
-    }
-    route! {
+    routes!(router.on_while_there(engine) {
         "SystemAuth" login;
         "ImageSearch" search;
         "DistributionInspect" distribution;
-    }
+    });
 }
 
 impl From<Told> for ApiError {

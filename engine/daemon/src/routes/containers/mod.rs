@@ -34,13 +34,7 @@ type Reply = Result<Response, ApiError>;
 
 /// Registers the routes.
 pub fn register(router: &mut Router, engine: &Arc<Engine>) {
-    macro_rules! route {
-        ($($operation:literal $handler:path;)*) => {$(
-            let own = Arc::clone(engine);
-            router.on($operation, move |request| $handler(Arc::clone(&own), request));
-        )*};
-    }
-    route! {
+    routes!(router.on(engine) {
         "ContainerList" list::list;
         "ContainerCreate" create_container;
         "ContainerPrune" prune::prune;
@@ -58,7 +52,7 @@ pub fn register(router: &mut Router, engine: &Arc<Engine>) {
         "ContainerWait" wait;
         "ContainerAttach" attach::attach;
         "ContainerDelete" delete;
-    }
+    });
 }
 
 /// A refusal as clients know it. `reference` is what the client called the container.

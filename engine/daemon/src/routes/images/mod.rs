@@ -22,13 +22,7 @@ type Reply = Result<Response, ApiError>;
 
 /// Registers the routes.
 pub fn register(router: &mut Router, engine: &Arc<Engine>) {
-    macro_rules! route {
-        ($($operation:literal $handler:path;)*) => {$(
-            let own = Arc::clone(engine);
-            router.on($operation, move |request| $handler(Arc::clone(&own), request));
-        )*};
-    }
-    route! {
+    routes!(router.on(engine) {
         "ImageList" list;
         "ImageInspect" inspect;
         "ImageHistory" history;
@@ -38,7 +32,7 @@ pub fn register(router: &mut Router, engine: &Arc<Engine>) {
         "ImageLoad" load;
         "ImageGet" save_one;
         "ImageGetAll" save;
-    }
+    });
     commit::register(router, engine);
     create::register(router, engine);
     push::register(router, engine);

@@ -71,13 +71,7 @@ impl From<network::Error> for ApiError {
 
 /// Registers the routes.
 pub fn register(router: &mut Router, context: &Context) {
-    macro_rules! route {
-        ($($operation:literal $handler:ident;)*) => {$(
-            let own = context.clone();
-            router.on($operation, move |request| $handler(own.clone(), request));
-        )*};
-    }
-    route! {
+    routes!(router.on(context) {
         "NetworkList" list;
         "NetworkListSlash" list;
         "NetworkInspect" inspect;
@@ -86,7 +80,7 @@ pub fn register(router: &mut Router, context: &Context) {
         "NetworkDisconnect" disconnect;
         "NetworkPrune" prune;
         "NetworkDelete" remove;
-    }
+    });
 }
 
 /// Runs something on the networks' thread.
