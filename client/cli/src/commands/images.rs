@@ -2,6 +2,7 @@
 
 use crate::credentials;
 use crate::error::{CliError, Result, path_error};
+use crate::run::config::content_trust;
 use crate::session::Session;
 use crate::terminal::progress::Progress;
 use crate::terminal::raw;
@@ -109,10 +110,7 @@ pub(super) async fn pull(s: &Session) -> Result<()> {
     let m = &s.matches;
     let typed = m.arg(0);
     check_name(typed).map_err(CliError::new)?;
-    if !m.on("disable-content-trust") {
-        let text = "--disable-content-trust=false is not supported: no signatures are checked";
-        return Err(CliError::new(text));
-    }
+    content_trust(m).map_err(CliError::new)?;
     let all = m.on("all-tags");
     let has_tag = typed.contains('@') || typed.rsplit('/').next().is_some_and(|l| l.contains(':'));
     if all && has_tag {
@@ -145,10 +143,7 @@ pub(super) async fn push(s: &Session) -> Result<()> {
     let m = &s.matches;
     let typed = m.arg(0);
     check_name(typed).map_err(CliError::new)?;
-    if !m.on("disable-content-trust") {
-        let text = "--disable-content-trust=false is not supported: no signatures are checked";
-        return Err(CliError::new(text));
-    }
+    content_trust(m).map_err(CliError::new)?;
     let all = m.on("all-tags");
     let (bare, digest) = match typed.split_once('@') {
         Some((bare, _)) => (bare, true),
