@@ -15,6 +15,7 @@ mod error;
 pub mod filters;
 pub mod json;
 pub mod moment;
+pub mod path;
 pub mod routes;
 pub mod stdcopy;
 pub mod steps;

@@ -279,7 +279,7 @@ impl Launch {
 
 /// A path from the root in its shortest spelling: one that ends in a slash or a dot would be followed
 /// where a link must not be. A relative one is taken from the root, as runc does with a warning.
-fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     for name in path.split('/') {
         match name {

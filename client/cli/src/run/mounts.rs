@@ -1,6 +1,7 @@
 //! `--mount`, `--volume`, `--tmpfs`.
 
 use crate::args::{csv, golang, values};
+use engine_api::path::clean;
 use engine_api::{
     BindOptions, ImageOptions, MountDriver, MountRequest, TmpfsOptions, VolumeOptions,
 };
@@ -137,21 +138,6 @@ fn absolute(source: &str) -> String {
     }
     let here = std::env::current_dir().unwrap_or_default();
     clean(&here.join(source).to_string_lossy())
-}
-
-/// A path without `.` and `..`, as Go's `filepath.Clean` makes it.
-pub fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// `--volume` values as binds and as anonymous volumes.

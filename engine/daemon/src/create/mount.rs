@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Component, Path};
 
+use engine_api::path::clean;
 use engine_api::{BindOptions, MountRequest, VolumeOptions};
 
 use crate::http::{ApiError, errno_text};
@@ -17,21 +18,6 @@ pub(super) enum Source {
     MustExist,
     /// It is made when it is needed.
     Made,
-}
-
-/// A path without `.`, `..` and double slashes.
-pub(super) fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// Whether something can be mounted at this place of a container.
@@ -261,12 +247,6 @@ pub(super) fn parse(text: &str) -> Result<(MountRequest, String), ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_cleaned() {
-        assert_eq!(clean("//a/./b/../c/"), "/a/c");
-        assert_eq!(clean("/.."), "/");
-    }
 
     #[test]
     fn a_mode_has_one_word_of_each_kind() {

@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use engine_api::path::clean;
 use engine_api::{MountPoint, MountRequest};
 
-use super::mount::{self, Mode, Source, clean};
+use super::mount::{self, Mode, Source};
 use super::validate::Checked;
 use crate::engine::Engine;
 use crate::http::ApiError;

@@ -93,7 +93,7 @@ pub fn config(config: &mut ContainerConfig) -> Checked {
                 config.working_dir
             ));
         }
-        config.working_dir = mount::clean(&config.working_dir);
+        config.working_dir = engine_api::path::clean(&config.working_dir);
     }
     if !config.stop_signal.is_empty() {
         signals::parse(&config.stop_signal).map_err(|e| ApiError::bad_request(e.to_string()))?;

@@ -10,8 +10,7 @@ pub use dump::checkpoint;
 pub use restore::restore;
 
 use crate::error::{At, Error, Result};
-use crate::launch::Launch;
-use crate::launch::MountPlan;
+use crate::launch::{Launch, MountPlan, clean};
 use cgroup::Cgroup;
 use oci::runtime::{Linux, NamespaceType};
 use rustix::fs::{Mode, OFlags};
@@ -200,18 +199,6 @@ fn outer_mounts(mounts: &[MountPlan], linux: &Linux, group: &Cgroup) -> Vec<(Str
         }
     }
     all
-}
-
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            name => parts.push(name),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// Namespaces that the container joined: CRIU's word and name for each, and the path.
