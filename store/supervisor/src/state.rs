@@ -65,10 +65,7 @@ impl State {
         let lock = lock(config)?;
         let store = Store::open(&config.root.join("meta.redb"), FORMAT)?;
         let uuid = uuid(&store)?;
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map_err(Error::io("reading the boot id"))?
-            .trim()
-            .to_owned();
+        let boot_id = sys::boot::id().map_err(Error::io("reading the boot id"))?;
         crate::content::drop_own_ingests(&store)?;
         let folders = prepare_root(&config.root, &store, &boot_id)?;
         Ok(Self {

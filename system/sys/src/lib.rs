@@ -1,6 +1,7 @@
 //! The kernel: the only crate with unsafe code.
 
 pub mod arena;
+pub mod boot;
 pub mod bpf;
 pub mod clone;
 pub mod epoll;

@@ -112,10 +112,7 @@ async fn open(
     let shim = program(Path::new("containerd-shim-ferry-v2")).ok_or_else(|| {
         StartupError::Machine("containerd-shim-ferry-v2 is not installed beside ferryd".into())
     })?;
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
+    let boot = sys::boot::id().unwrap_or_default();
     let engine = Arc::new(Engine::new(Parts {
         settings: Arc::clone(settings),
         client,

@@ -39,8 +39,7 @@ impl Networks {
     /// Decides and records what will be switched on, and gives the firewall that must be there
     /// before.
     pub(super) fn plan_forwarding(&self, v6: bool) -> Result<(Variant, Switch)> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let boot = boot.trim().to_owned();
+        let boot = sys::boot::id().unwrap_or_default();
         let known = self.records.forwarding()?.filter(|fact| fact.boot == boot);
         let known = known.unwrap_or_else(|| Forwarding { boot, ..Forwarding::default() });
         let may = self.config.ip_forward;

@@ -349,9 +349,9 @@ impl Store {
 
     /// Finds the uploads of an earlier process; those of an earlier boot go.
     pub(super) fn load_uploads(&self) -> Result<(), StoreError> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot = sys::boot::id().unwrap_or_default();
         let mark = self.layout.own(BOOT);
-        let same = fs::read_to_string(&mark).is_ok_and(|known| known == boot);
+        let same = fs::read_to_string(&mark).is_ok_and(|known| known.trim() == boot);
         let folder = self.layout.uploads();
         let entries = fs::read_dir(&folder).map_err(StoreError::at("reading", &folder))?;
         for entry in entries.flatten() {
