@@ -170,17 +170,7 @@ fn set_up<'a>(request: &Create, console: Terminal, warn: Warn<'a, 'a>) -> Result
     let mut launch = Launch::read(&request.bundle)?;
     let running = matches!(console, Terminal::Ours(_));
     let console = terminal_socket(request, &launch, console)?;
-    let caps = match &launch.process.capabilities {
-        Some(wanted) => {
-            let mut missing = Vec::new();
-            let sets = Sets::resolve(wanted, launch.in_user_namespace(), &mut missing)?;
-            if !missing.is_empty() {
-                (warn.borrow_mut())(&caps::warning(&missing));
-            }
-            Some(sets)
-        }
-        None => None,
-    };
+    let caps = capabilities(&launch, warn)?;
     let rootless = request.flags.rootless;
     let home = Home::create(&request.root, &request.id)?;
     let mut undo = Undo::default();
@@ -190,15 +180,12 @@ fn set_up<'a>(request: &Create, console: Terminal, warn: Warn<'a, 'a>) -> Result
     undo.push(end_of_what_never_began(&launch, Rc::clone(&ended), warn));
 
     let mut place = Place::find(&launch, request)?;
+    place.refuse_occupied()?;
     let mut record = new_record(request, &launch, &place);
     home.begin(&record)?;
     notify::prepare(&home, &mut launch)?;
     undo.push(place.undo(false));
-    if place.is_beside(&launch) {
-        place.group.create_v2()?;
-    } else {
-        place.make(&launch)?;
-    }
+    place.make_before(&launch)?;
     record.cgroup_paths.clone_from(&place.group);
 
     let (ours, theirs) = sync::pair()?;
@@ -243,6 +230,17 @@ fn set_up<'a>(request: &Create, console: Terminal, warn: Warn<'a, 'a>) -> Result
     }
     undo.commit();
     Ok(Created { home, record, pid, pidfd, channel: ours, launch, ahead })
+}
+
+/// The capabilities of the process; what the machine lacks is left out with a warning.
+fn capabilities(launch: &Launch, warn: Warn<'_, '_>) -> Result<Option<Sets>> {
+    let Some(wanted) = &launch.process.capabilities else { return Ok(None) };
+    let mut missing = Vec::new();
+    let sets = Sets::resolve(wanted, launch.in_user_namespace(), &mut missing)?;
+    if !missing.is_empty() {
+        (warn.borrow_mut())(&caps::warning(&missing));
+    }
+    Ok(Some(sets))
 }
 
 /// The hooks of the end, for a container whose creation fails once it has a process.

@@ -92,6 +92,23 @@ impl Place {
         Ok(place)
     }
 
+    /// Refuses a cgroup that has processes, or that would freeze its first one: two containers in one
+    /// would share limits, and the end of one would be the end of both.
+    ///
+    /// # Errors
+    /// runc's texts.
+    pub(crate) fn refuse_occupied(&self) -> Result<()> {
+        let refused = |why: String| Err(Error::Refused(format!("container's cgroup {why}")));
+        if !self.group.exists() {
+            return Ok(());
+        }
+        match self.group.pids().len() {
+            0 if self.group.is_frozen() => refused("unexpectedly frozen".into()),
+            0 => Ok(()),
+            count => refused(format!("is not empty: {count} process(es) found")),
+        }
+    }
+
     /// Whether v1 folders are made while the process already mounts: it must see the host's mounts
     /// and have the host's rights until it enters them.
     pub(crate) fn is_beside(&self, launch: &Launch) -> bool {
@@ -103,6 +120,15 @@ impl Place {
             && !launch.in_user_namespace()
             && !joins(flag::MOUNT)
             && !joins(flag::CGROUP)
+    }
+
+    /// Makes what a process is born into: the cgroup, or the v2 part of one whose v1 folders are made
+    /// beside its mounts.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn make_before(&mut self, launch: &Launch) -> Result<()> {
+        if self.is_beside(launch) { Ok(self.group.create_v2()?) } else { self.make(launch) }
     }
 
     /// Makes the cgroup, for a process that enters it later. A unit's is made by [`Self::adopt`].

@@ -226,6 +226,12 @@ impl Cgroup {
         }
     }
 
+    /// Whether its folder is there, in the hierarchy that says which tasks it has.
+    pub fn exists(&self) -> bool {
+        let folder = self.census();
+        folder.is_some_and(|path| rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok())
+    }
+
     /// The processes in the cgroup and below it.
     pub fn pids(&self) -> Vec<i32> {
         let mut pids = Vec::new();

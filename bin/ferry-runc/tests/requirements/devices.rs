@@ -253,6 +253,25 @@ fn the_same_cgroups_path_is_the_same_place_and_an_absolute_one_is_below_the_moun
 }
 
 #[test]
+fn a_cgroup_that_has_processes_is_no_place_for_another_container() {
+    for (runtime, program) in runtimes() {
+        if runtime == CRUN {
+            continue;
+        }
+        let Some(first) = started("occupied", &program, |_| ()) else { return };
+        let Some(mut second) = Bundle::new("occupant", &["true"]) else { return };
+        second.program = program;
+        second.edit(|spec| spec["linux"]["cgroupsPath"] = format!("/{}", first.id).into());
+        let out = second.run();
+        let error = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{runtime}: {error}");
+        let why = "container's cgroup is not empty: 1 process(es) found";
+        assert!(error.contains(why), "{runtime}: {error}");
+        assert_eq!(first.status(), "running", "{runtime}");
+    }
+}
+
+#[test]
 fn unified_limits_are_refused_without_v2() {
     if !Path::new(V1).exists() {
         return;

@@ -82,6 +82,7 @@ fn bring_back(
     let folder = home.path.clone();
     undo.push(move || drop(std::fs::remove_dir_all(folder)));
     let mut place = Place::find(launch, request)?;
+    place.refuse_occupied()?;
     let mut record = new_record(request, launch, &place);
     home.begin(&record)?;
     home.keep_config(&launch.text)?;

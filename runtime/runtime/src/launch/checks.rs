@@ -50,7 +50,9 @@ pub(super) fn namespaces(linux: &Linux) -> Result<(u64, Vec<(u64, PathBuf)>)> {
     for namespace in &linux.namespaces {
         let bit = bit(namespace.kind);
         if seen & bit != 0 {
-            return Err(Error::Spec(format!("malformed spec file: duplicated ns {namespace:?}")));
+            let kind = serde_json::to_string(&namespace.kind).unwrap_or_default();
+            let twice = format!("duplicated ns {{{kind} {:?}}}", namespace.path);
+            return Err(Error::Spec(format!("malformed spec file: {twice}")));
         }
         seen |= bit;
         if namespace.path.is_empty() {
