@@ -39,7 +39,7 @@ impl From<images::ImageError> for ApiError {
     fn from(e: images::ImageError) -> Self {
         use images::ImageError;
         match e {
-            ImageError::NotFound(_) => Self::not_found(e.to_string()),
+            ImageError::NotFound(_) | ImageError::Platform(_) => Self::not_found(e.to_string()),
             ImageError::Ambiguous(_) | ImageError::Reference(_) | ImageError::Invalid(_) => {
                 Self::bad_request(e.to_string())
             }
@@ -142,15 +142,10 @@ fn image(
         ));
     }
     let image = engine.images.resolve(name)?;
-    let Some(wanted) = platform else { return Ok(image) };
-    let own = &image.config;
-    let own = Platform::new(&own.os, &own.architecture, &own.variant).normalized();
-    if wanted.rank(&own).is_some() {
-        return Ok(image);
+    match platform {
+        Some(wanted) => Ok(images::check_platform(&image, name, wanted).map(|()| image)?),
+        None => Ok(image),
     }
-    Err(ApiError::not_found(format!(
-        "image with reference {name} was found but its platform ({own}) does not match the specified platform ({wanted})"
-    )))
 }
 
 /// What follows from the rest of the request.

@@ -25,7 +25,7 @@ pub(super) async fn usage(engine: Arc<Engine>, request: Request) -> Reply {
     let wants = |kind: &str| asked.is_empty() || asked.contains(&kind);
     let mut usage = DiskUsage::default();
     if wants("image") {
-        let options = ListOptions { filters: Filters::default(), shared_size: true };
+        let options = ListOptions { shared_size: true, all: true, ..ListOptions::default() };
         let mut images = engine.images.list(&options, &image_routes::uses(&engine))?;
         for image in &mut images {
             image.repo_digests = image.repo_digests.take().filter(|list| !list.is_empty());
