@@ -64,6 +64,9 @@ pub struct Engine {
     pub chores: TaskTracker,
     containers: ArcSwap<Containers>,
     /// Orders changes of the map.
+    /// Held by a removal of volumes, and by a create from where it makes its volumes to where
+    /// others see that it has them.
+    pub volumes: tokio::sync::Mutex<()>,
     changing: Mutex<()>,
 }
 
@@ -125,6 +128,7 @@ impl Engine {
             containers: ArcSwap::default(),
             changing: Mutex::default(),
         }
+            volumes: tokio::sync::Mutex::default(),
     }
 
     /// The container that `reference` means.

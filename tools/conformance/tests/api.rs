@@ -244,6 +244,7 @@ fn ferryd_answers_requests_as_a_stock_dockerd_does() {
     let mut players = [Player::start(Kind::Dockerd), Player::start(Kind::Ferryd)];
     let mut different = Vec::new();
     for table in [
+        include_str!("api/volumes.txt"),
         include_str!("api/containers.txt"),
         include_str!("api/create.txt"),
         include_str!("api/exec.txt"),

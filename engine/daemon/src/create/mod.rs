@@ -107,6 +107,8 @@ pub async fn create(engine: &Arc<Engine>, wish: Wish) -> Result<ContainerCreateR
     spec.mounts = planned;
     let power = if spec.host.auto_remove { Class::Crash } else { Class::Power };
     let mounted = engine.images.prepare(&id, &image, LEASE).await?;
+    let has_volumes = spec.mounts.iter().any(|mount| mount.point.kind == "volume");
+    let volumes = if has_volumes { Some(engine.volumes.lock().await) } else { None };
     let finished = finish(engine, &spec, power).await;
     if let Err(e) = finished {
         undo(engine, &spec).await;
@@ -122,6 +124,7 @@ pub async fn create(engine: &Arc<Engine>, wish: Wish) -> Result<ContainerCreateR
     *container.mounts.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
         Some(mounted.collect());
     engine.add_container(Arc::clone(&container));
+    drop(volumes);
     reservation.keep();
     container.tell("create", &[]);
     warnings.extend(upgraded.warnings);

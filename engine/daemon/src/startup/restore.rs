@@ -42,6 +42,7 @@ pub(super) async fn load(engine: &Arc<Engine>) -> Result<(), StartupError> {
         let id = String::from_utf8_lossy(&id).into_owned();
         engine.chores.spawn(lifecycle::bury(Arc::clone(engine), id, stone));
     }
+    crate::volumes::finish_removals(engine)?;
     exec::load(engine)?;
     resume_sinks(engine).await;
     recall_sandboxes(engine).await;
