@@ -248,6 +248,7 @@ fn ferryd_answers_requests_as_a_stock_dockerd_does() {
         include_str!("api/containers.txt"),
         include_str!("api/create.txt"),
         include_str!("api/exec.txt"),
+        include_str!("api/tree.txt"),
         include_str!("api/networks.txt"),
         include_str!("api/lists.txt"),
         // The image is gone after this one.
