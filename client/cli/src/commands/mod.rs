@@ -13,6 +13,7 @@ mod networks;
 mod prune;
 mod run;
 mod start;
+mod search;
 mod update;
 mod usage;
 mod version;
@@ -103,6 +104,7 @@ operations! {
     SystemUsage => usage::usage,
     Tag => images::tag,
     Top => containers::top,
+    Search => search::search,
     Unpause => containers::unpause,
     Update => update::update,
     Version => version::version,

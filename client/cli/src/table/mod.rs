@@ -118,6 +118,7 @@ static COMMANDS: &[Command] = &[
     system::LOGIN.at_root("login", Section::Common(8)),
     system::LOGOUT.at_root("logout", Section::Common(9)),
     VERSION.at_root("version", Section::Common(11)),
+    image::SEARCH.at_root("search", Section::Common(10)),
     system::INFO.at_root("info", Section::Common(12)),
     Command::group("container", "Work with containers", container::COMMANDS),
     Command::group("context", "Work with contexts", system::CONTEXT),
