@@ -9,11 +9,12 @@ mod info;
 mod inspect;
 mod lists;
 mod login;
+mod manifest;
 mod networks;
 mod prune;
 mod run;
-mod start;
 mod search;
+mod start;
 mod update;
 mod usage;
 mod version;
@@ -82,6 +83,11 @@ operations! {
     Login => login::login,
     Logout => login::logout,
     Logs => containers::logs,
+    ManifestAnnotate => manifest::annotate,
+    ManifestCreate => manifest::create,
+    ManifestInspect => manifest::inspect,
+    ManifestPush => manifest::push,
+    ManifestRemove => manifest::remove,
     NetworkConnect => networks::connect,
     NetworkCreate => networks::create,
     NetworkDisconnect => networks::disconnect,
@@ -98,13 +104,13 @@ operations! {
     Restart => containers::restart,
     Run => run::run,
     Save => images::save,
+    Search => search::search,
     Start => start::start,
     Stop => containers::stop,
     SystemPrune => prune::system,
     SystemUsage => usage::usage,
     Tag => images::tag,
     Top => containers::top,
-    Search => search::search,
     Unpause => containers::unpause,
     Update => update::update,
     Version => version::version,
