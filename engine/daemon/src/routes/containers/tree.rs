@@ -50,6 +50,14 @@ fn is_stub(path: &[u8], found: &Stat) -> bool {
 pub(super) async fn changes(engine: Arc<Engine>, request: Request) -> Reply {
     let container = engine.find(request.name())?;
     let layers = layers(&engine, &container).await?;
+    let row = container.row();
+    let image = engine.images.resolve(&row.fixed.image_id);
+    if layers.len() == 1 && image.is_ok_and(|image| !image.layers.is_empty()) {
+        let snapshotter = &row.fixed.snapshotter;
+        let text =
+            format!("changes with the snapshotter {snapshotter} are not supported by Ferry yet");
+        return Err(ApiError::not_implemented(text));
+    }
     let found = tokio::task::spawn_blocking(move || {
         let Some((upper, lowers)) = layers.split_first() else { return Ok(Vec::new()) };
         let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
