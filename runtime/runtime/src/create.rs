@@ -1,5 +1,6 @@
 //! The parent's side of `create` and `run`. The whole exchange is drawn at the head of `init`.
 
+use crate::attend;
 use crate::caps::{self, Sets};
 use crate::console;
 use crate::error::{At, Error, Result};
@@ -7,21 +8,20 @@ use crate::foreground;
 use crate::group::{self, Place};
 use crate::hooks;
 use crate::idmap;
-use crate::init::{Flags, Init};
+use crate::init::{Entry, Flags, Init};
 use crate::launch::Launch;
 use crate::lifecycle;
 use crate::mounts::Sources;
-use crate::netdev;
 use crate::notify::{self, Notify};
 use crate::proc_root::ProcRoot;
 use crate::process;
 use crate::record::{self, Home, Record};
 use crate::spaces::{new_clocks, own_namespace};
 use crate::sync::{self, Channel, Message};
-use oci::runtime::{ContainerProcessState, State, Status};
+use oci::runtime::{State, Status};
 use rustix::fs::{Mode, OFlags};
 use std::cell::{Cell, RefCell};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use sys::clone::{Forked, SingleThreaded};
@@ -62,6 +62,8 @@ struct Created {
     pidfd: OwnedFd,
     channel: Channel,
     launch: Launch,
+    /// Whether it was told already to execute it.
+    ahead: bool,
 }
 
 /// Who gets the container's terminal.
@@ -145,13 +147,15 @@ pub fn run(request: &Create, warn: &mut dyn FnMut(&str)) -> Result<i32> {
 
 /// Lets the program be executed and waits until it is.
 fn execute(created: &Created) -> Result<()> {
-    created.channel.say(&Message::Ready)?;
+    if !created.ahead {
+        created.channel.say(&Message::Ready)?;
+    }
     loop {
         match created.channel.hear()? {
             Message::Closed => break,
             Message::Failed(text) => return Err(Error::Start(text)),
             Message::Listener(Some(fd)) => {
-                send_listener(&created.launch, &created.record, fd.as_fd())?;
+                attend::send_listener(&created.launch, &created.record, fd.as_fd())?;
                 created.channel.say(&Message::Listener(None))?;
             }
             _ => {}
@@ -190,7 +194,11 @@ fn set_up<'a>(request: &Create, console: Terminal, warn: Warn<'a, 'a>) -> Result
     home.begin(&record)?;
     notify::prepare(&home, &mut launch)?;
     undo.push(place.undo(false));
-    place.make(&launch)?;
+    if place.is_beside(&launch) {
+        place.group.create_v2()?;
+    } else {
+        place.make(&launch)?;
+    }
     record.cgroup_paths.clone_from(&place.group);
 
     let (ours, theirs) = sync::pair()?;
@@ -205,14 +213,25 @@ fn set_up<'a>(request: &Create, console: Terminal, warn: Warn<'a, 'a>) -> Result
         let _ = sys::clone::wait(pid, true);
     });
     record.pid = pid;
+    if place.is_beside(&launch) {
+        place.make(&launch)?;
+        record.cgroup_paths.clone_from(&place.group);
+        // One that failed meanwhile has said why, which `attend` hears.
+        let _ = ours.say(&Message::Grouped);
+    }
     ended.set(Some(lifecycle::state(&record, Status::Stopped)));
     record.start_time = record::process_stat(pid).map_or(0, |(_, start)| start);
     home.save(&record)?;
     // Beside the child's mounting: nothing before `exec` reads it.
-    home.keep_config(&launch.text, launch.filter.as_ref())?;
+    home.keep_config(&launch.text)?;
     adjust_oom(&launch, pid, rootless)?;
     place.divide(launch.linux.intel_rdt.as_ref(), pid)?;
-    attend(&ours, &launch, &record, &mut place)?;
+    let ahead = running && attend::nothing_remains(request, &launch, &place);
+    if ahead {
+        // It finds the word when it comes to wait for it: two switches less.
+        let _ = ours.say(&Message::Ready);
+    }
+    attend::attend(&ours, &launch, &record, &mut place)?;
     if let Some(path) = &request.pid_file {
         write_pid(path, pid)?;
         let path = path.clone();
@@ -223,7 +242,7 @@ fn set_up<'a>(request: &Create, console: Terminal, warn: Warn<'a, 'a>) -> Result
         sys::tty::send_fd(socket.as_fd(), b"pidfd", pidfd.as_fd()).at(|| "send pidfd".into())?;
     }
     undo.commit();
-    Ok(Created { home, record, pid, pidfd, channel: ours, launch })
+    Ok(Created { home, record, pid, pidfd, channel: ours, launch, ahead })
 }
 
 /// The hooks of the end, for a container whose creation fails once it has a process.
@@ -343,8 +362,15 @@ fn prepare<'a>(
         None
     };
     let flags = request.flags;
-    let (group, in_unit) = (&place.group, place.unit.is_some());
-    Ok(Init { launch, sources, group, in_unit, proc_root, join, console, fifo, caps, flags, state })
+    let entry = if place.unit.is_some() {
+        Entry::InUnit
+    } else if place.is_beside(launch) {
+        Entry::Beside
+    } else {
+        Entry::AtOnce
+    };
+    let group = &place.group;
+    Ok(Init { launch, sources, group, entry, proc_root, join, console, fifo, caps, flags, state })
 }
 
 /// Clones. What a child can't do itself (entering a pid namespace, or others once it has lost its
@@ -381,6 +407,10 @@ fn launch_child(
     let folder = if in_unit { None } else { group::open_v2(&place.group, rootless)? };
     if in_unit || !place.group.is_unified() {
         namespaces &= !flag::CGROUP;
+    }
+    if init.entry == Entry::Beside {
+        // The child makes the others itself, and the parent can go on: they take a millisecond.
+        namespaces &= !init.own_namespaces();
     }
     if launch.new & flag::USER != 0 {
         // Made by the child once it is root inside, so that its message queues are its own.
@@ -421,65 +451,6 @@ fn adjust_oom(launch: &Launch, pid: i32, rootless: bool) -> Result<()> {
         Err(e) if rootless && e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
         other => other.at(|| format!("write {path}")),
     }
-}
-
-/// Answers the child until it is ready.
-fn attend(channel: &Channel, launch: &Launch, record: &Record, place: &mut Place) -> Result<()> {
-    let pid = record.pid;
-    loop {
-        match channel.hear()? {
-            Message::Ready => return Ok(()),
-            Message::Grouped => {
-                place.adopt(launch, pid)?;
-                channel.say(&Message::Grouped)?;
-            }
-            Message::Mapped => {
-                idmap::write_maps(pid, &launch.linux.uid_mappings, &launch.linux.gid_mappings)?;
-                channel.say(&Message::Mapped)?;
-            }
-            Message::Hooks => {
-                let state = lifecycle::state(record, Status::Creating);
-                let all = launch.spec.hooks.clone().unwrap_or_default();
-                netdev::move_in(launch, pid)?;
-                hooks::run_all("prestart", &all.prestart, &state).map_err(during_init)?;
-                hooks::run_all("createRuntime", &all.create_runtime, &state)
-                    .map_err(during_init)?;
-                channel.say(&Message::Hooks)?;
-            }
-            Message::Listener(Some(fd)) => {
-                send_listener(launch, record, fd.as_fd())?;
-                channel.say(&Message::Listener(None))?;
-            }
-            Message::Failed(text) => return Err(Error::Start(text)),
-            Message::Listener(None) => {}
-            Message::Closed => {
-                let how = sys::clone::wait(pid, true).ok().flatten();
-                return Err(Error::Start(match how {
-                    Some((_, end)) => format!("container init ended early: {end:?}"),
-                    None => "container init ended early".into(),
-                }));
-            }
-        }
-    }
-}
-
-/// runc says so of hooks that run before the container is made.
-fn during_init(error: Error) -> Error {
-    Error::Start(format!("error during container init: {error}"))
-}
-
-fn send_listener(launch: &Launch, record: &Record, fd: BorrowedFd<'_>) -> Result<()> {
-    let Some(seccomp) = &launch.linux.seccomp else { return Ok(()) };
-    let socket = console::connect(Path::new(&seccomp.listener_path))?;
-    let document = ContainerProcessState {
-        oci_version: record.oci_version.clone(),
-        fds: vec!["seccompFd".into()],
-        pid: record.pid,
-        state: lifecycle::state(record, Status::Creating),
-        metadata: seccomp.listener_metadata.clone(),
-    };
-    let text = serde_json::to_vec(&document).map_err(|e| Error::Spec(e.to_string()))?;
-    sys::tty::send_fd(socket.as_fd(), &text, fd).at(|| "send seccomp listener".into())
 }
 
 /// Writes a pid file, whole or not at all.

@@ -1,8 +1,10 @@
 //! The container's cgroup: found, made and limited, through files or as a unit of systemd; with
 //! fewer rights, as far as they go.
 //!
-//! With files the cgroup exists before the process, which is born into it. A unit of systemd needs a
-//! process: that one is born outside and waits, the unit is made around it, and only then it goes on.
+//! On v2 the cgroup exists before the process, which is born into it. A v1 cgroup has a folder in
+//! each hierarchy: they are made beside the mounts of the process, which enters them on its way. A
+//! unit of systemd needs a process: that one is born outside and waits, the unit is made around it,
+//! and only then it goes on.
 
 use crate::create::Create;
 use crate::dev;
@@ -90,7 +92,20 @@ impl Place {
         Ok(place)
     }
 
-    /// Makes the cgroup of a process that does not exist yet. A unit's is made by [`Self::adopt`].
+    /// Whether v1 folders are made while the process already mounts: it must see the host's mounts
+    /// and have the host's rights until it enters them.
+    pub(crate) fn is_beside(&self, launch: &Launch) -> bool {
+        use sys::ns::flag;
+        let joins = |bit: u64| launch.join.iter().any(|(kind, _)| *kind == bit);
+        self.unit.is_none()
+            && !self.rootless
+            && !self.group.is_unified()
+            && !launch.in_user_namespace()
+            && !joins(flag::MOUNT)
+            && !joins(flag::CGROUP)
+    }
+
+    /// Makes the cgroup, for a process that enters it later. A unit's is made by [`Self::adopt`].
     ///
     /// # Errors
     /// When the kernel refuses.

@@ -3,13 +3,14 @@
 //! ```text
 //! parent (create.rs)                          child (this file), in the new namespaces
 //! ─────────────────                          ────────────────────────────────────────
-//! state.json "creating", cgroup, limits
+//! state.json "creating", cgroup, limits       (v1: after clone3, beside namespaces and mounts)
 //! bind sources, console socket, FIFO opened
 //! clone3 ───────────────────────────────────▶ dies with its parent from here to Ready
 //!        ◀──────────────────────── Grouped ── with the systemd driver alone: born outside
 //! unit, cgroup, limits ────────── Grouped ──▶ is inside
 //!        ◀───────────────────────── Mapped ── waits, if it has a user namespace
 //! writes the maps ─────────────── Mapped ───▶ becomes root in it
+//! v1 cgroups, limits ──────────── Grouped ──▶ heard before the mount of the cgroups
 //! state.json with the pid                     joins namespaces by path, then the v1 cgroups
 //!                                             (before the cgroup namespace: its root is where
 //!                                             we are), new session, keyring
@@ -50,8 +51,8 @@ pub(crate) struct Init<'a> {
     pub(crate) launch: &'a Launch,
     pub(crate) sources: Option<Sources>,
     pub(crate) group: &'a Cgroup,
-    /// Whether the parent puts us into the cgroup, by way of a unit.
-    pub(crate) in_unit: bool,
+    /// How we get into it.
+    pub(crate) entry: Entry,
     /// Opened when there is something to write to it.
     pub(crate) proc_root: Option<ProcRoot>,
     pub(crate) join: Vec<(u64, OwnedFd, String)>,
@@ -60,6 +61,17 @@ pub(crate) struct Init<'a> {
     pub(crate) caps: Option<Sets>,
     pub(crate) flags: Flags,
     pub(crate) state: State,
+}
+
+/// How the child gets into its cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// It is there: the child is born into it, or enters it first of all.
+    AtOnce,
+    /// It is made beside the first mounts; the parent says when.
+    Beside,
+    /// The parent puts the child into it, by way of a unit.
+    InUnit,
 }
 
 /// Choices of the command line.
@@ -78,6 +90,13 @@ pub struct Flags {
 }
 
 impl Init<'_> {
+    /// What the child unshares itself, beside the making of its cgroups: all but the pid namespace,
+    /// which one must be born into, and those that follow only later.
+    pub(crate) fn own_namespaces(&self) -> u64 {
+        let alone = flag::MOUNT | flag::NET | flag::UTS | flag::IPC;
+        if self.entry == Entry::Beside { self.launch.new & alone } else { 0 }
+    }
+
     /// Runs in the child and never returns.
     pub(crate) fn run(self, channel: &Channel) -> ! {
         let error = match self.set_up(channel) {
@@ -108,7 +127,7 @@ impl Init<'_> {
             self.keyring()?;
         }
         privilege::set_umask(0);
-        let root = self.mount()?;
+        let root = self.mount(channel)?;
         let slave = self.terminal(&root)?;
         let hooks = self.launch.spec.hooks.clone().unwrap_or_default();
         let devices = &self.launch.linux.net_devices;
@@ -133,12 +152,15 @@ impl Init<'_> {
     /// Namespaces, cgroups, ids.
     fn enter(&self, channel: &Channel) -> Result<()> {
         let new = self.launch.new;
-        if self.in_unit {
-            channel.ask(&Message::Grouped)?;
-        }
-        match self.group.join_v1() {
-            Err(error) if self.flags.rootless && error.is_denied() => {}
-            other => other?,
+        match self.entry {
+            Entry::AtOnce => self.join_v1()?,
+            Entry::Beside => {
+                sys::ns::unshare(self.own_namespaces()).at(|| "unshare namespaces".into())?;
+            }
+            Entry::InUnit => {
+                channel.ask(&Message::Grouped)?;
+                self.join_v1()?;
+            }
         }
         if new & flag::USER != 0 {
             channel.ask(&Message::Mapped)?;
@@ -154,11 +176,33 @@ impl Init<'_> {
         if new & flag::USER != 0 && new & flag::IPC != 0 {
             sys::ns::unshare(flag::IPC).at(|| "unshare ipc namespace".into())?;
         }
-        // Only now, so that its root is the container's cgroup; on v2 the clone did both.
-        if new & flag::CGROUP != 0 && (self.in_unit || !self.group.is_unified()) {
+        if self.entry == Entry::Beside { Ok(()) } else { self.own_cgroups() }
+    }
+
+    fn join_v1(&self) -> Result<()> {
+        match self.group.join_v1() {
+            Err(error) if self.flags.rootless && error.is_denied() => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Only once inside, so that its root is the container's cgroup; on v2 the clone did both.
+    fn own_cgroups(&self) -> Result<()> {
+        let born = self.entry != Entry::InUnit && self.group.is_unified();
+        if self.launch.new & flag::CGROUP != 0 && !born {
             sys::ns::unshare(flag::CGROUP).at(|| "unshare cgroup namespace".into())?;
         }
         Ok(())
+    }
+
+    /// Enters the v1 cgroups once the parent has made them.
+    fn enter_cgroups(&self, channel: &Channel) -> Result<()> {
+        match channel.hear()? {
+            Message::Grouped => {}
+            _ => return Err(Error::Start("the runtime is gone".into())),
+        }
+        self.join_v1()?;
+        self.own_cgroups()
     }
 
     fn keyring(&self) -> Result<()> {
@@ -175,7 +219,7 @@ impl Init<'_> {
         }
     }
 
-    fn mount(&mut self) -> Result<Root> {
+    fn mount(&mut self, channel: &Channel) -> Result<Root> {
         let launch = self.launch;
         sys::mount::set_propagation(c"/", root_flags(launch)).at(|| "make / a slave".into())?;
         let sources = match self.sources.take() {
@@ -185,7 +229,14 @@ impl Init<'_> {
         let root =
             Root { dir: rustix::io::fcntl_dupfd_cloexec(&sources.root, 3).at(|| "dup".into())? };
         self.attach_root(&sources)?;
-        mounts::mount_all(launch, &sources, &root, self.group)?;
+        // What shows the cgroups, and what is mounted after it, waits for them.
+        let late = self.entry == Entry::Beside;
+        let first = if late { mounts::before_cgroups(launch) } else { launch.mounts.len() };
+        mounts::mount_all(launch, &sources, 0..first, &root, self.group)?;
+        if late {
+            self.enter_cgroups(channel)?;
+            mounts::mount_all(launch, &sources, first..launch.mounts.len(), &root, self.group)?;
+        }
         if dev::is_ours(launch) {
             dev::fill(launch, &root)?;
         }

@@ -4,6 +4,7 @@
 //! single-threaded throughout: one clone3 makes a container. What must not be here: the command
 //! line, and anything about images, networks or daemons.
 
+mod attend;
 mod caps;
 mod console;
 mod create;

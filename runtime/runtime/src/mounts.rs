@@ -7,6 +7,7 @@ use crate::options::{Options, propagation};
 use crate::tree::{self, Root};
 use cgroup::Cgroup;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::mount::{attr, set_attributes};
 use sys::ns::flag;
@@ -130,17 +131,25 @@ pub(crate) fn new_instance(
     rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// Makes every mount, in order. Cgroups are shown as `group` has them.
+/// How many mounts come before the first that shows cgroups.
+pub(crate) fn before_cgroups(launch: &Launch) -> usize {
+    let shows = |mount: &MountPlan| matches!(mount.kind.as_str(), "cgroup" | "cgroup2");
+    launch.mounts.iter().position(shows).unwrap_or(launch.mounts.len())
+}
+
+/// Makes the mounts of a range, in order. Cgroups are shown as `group` has them.
 ///
 /// # Errors
 /// When one fails; the error names its destination.
 pub(crate) fn mount_all(
     launch: &Launch,
     sources: &Sources,
+    range: Range<usize>,
     root: &Root,
     group: &Cgroup,
 ) -> Result<()> {
-    for (mount, source) in launch.mounts.iter().zip(&sources.binds) {
+    let mounts = launch.mounts[range.clone()].iter();
+    for (mount, source) in mounts.zip(&sources.binds[range]) {
         mount_one(launch, mount, source.as_ref(), root, group).map_err(|error| {
             Error::Start(format!(
                 "error during container init: error mounting {:?} to rootfs at {:?}: {error}",
@@ -289,8 +298,6 @@ fn mount_cgroup(launch: &Launch, mount: &MountPlan, root: &Root, group: &Cgroup)
     for (name, path) in group.v1() {
         let what = || format!("mount cgroup {name}");
         rustix::fs::mkdirat(&tmpfs, name, rustix::fs::Mode::from_raw_mode(0o755)).at(what)?;
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-        let folder = rustix::fs::openat(&tmpfs, name, flags, rustix::fs::Mode::empty()).at(what)?;
         let fs = if own_namespace {
             let data = match name {
                 "systemd" => vec!["none".into(), "name=systemd".into()],
@@ -301,7 +308,9 @@ fn mount_cgroup(launch: &Launch, mount: &MountPlan, root: &Root, group: &Cgroup)
             tree::copy_path(&path.to_string_lossy(), true).at(what)?
         };
         set_attributes(fs.as_fd(), false, options.set, options.clear, 0, None).at(what)?;
-        tree::attach(fs.as_fd(), folder.as_fd()).at(what)?;
+        // Nobody but us has been in that tmpfs: the name is the folder.
+        let flags = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&fs, c"", &tmpfs, name, flags).at(what)?;
         if name.contains(',') {
             for part in name.split(',') {
                 rustix::fs::symlinkat(name, &tmpfs, part).at(what)?;

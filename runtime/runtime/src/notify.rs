@@ -23,6 +23,11 @@ fn host() -> Option<String> {
     std::env::var("NOTIFY_SOCKET").ok().filter(|path| !path.is_empty())
 }
 
+/// Whether the caller wants to be told when the container is ready.
+pub(crate) fn is_asked_for() -> bool {
+    host().is_some()
+}
+
 /// Gives the container a folder for its socket and the variable that names it. The socket itself is
 /// made by who will listen: `run`, or else `start`.
 ///

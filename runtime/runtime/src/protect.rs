@@ -73,8 +73,7 @@ fn overlay(exe: BorrowedFd<'_>) -> Result<OwnedFd> {
     let what = || "make a read-only overlay".to_owned();
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).at(what)?;
     // Any second folder does: it lies below and shows nothing but names that nobody opens.
-    let lower = format!("{}:/proc/self/fdinfo", folder.display());
-    let lower = lower.replace("/proc/self/fdinfo", "/sys/kernel");
+    let lower = format!("{}:/sys/kernel", folder.display());
     rustix::mount::fsconfig_set_string(&context, c"lowerdir", lower.as_str()).at(what)?;
     rustix::mount::fsconfig_create(&context).at(what)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY

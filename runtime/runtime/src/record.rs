@@ -233,18 +233,15 @@ impl Home {
             .map_err(|e| Error::Spec(format!("{}/state.json: {e}", self.path.display())))
     }
 
-    /// Keeps a copy of the configuration, and its filter compiled, for `exec`.
+    /// Keeps a copy of the configuration for `exec`.
     ///
     /// # Errors
     /// As open(2), write(2).
-    pub(crate) fn keep_config(&self, bytes: &[u8], filter: Option<&Filter>) -> Result<()> {
-        write_new(&self.path.join("config.json"), bytes).at(|| "keep config.json".into())?;
-        let Some(filter) = filter else { return Ok(()) };
-        write_new(&self.path.join(FILTER), &filter.to_bytes()).at(|| "keep the filter".into())
+    pub(crate) fn keep_config(&self, bytes: &[u8]) -> Result<()> {
+        write_new(&self.path.join("config.json"), bytes).at(|| "keep config.json".into())
     }
 
-    /// What `exec` needs of the kept configuration. The rest is not built in memory, and the filter
-    /// is not compiled again.
+    /// What `exec` needs of the kept configuration. The rest is not built in memory.
     ///
     /// # Errors
     /// When it is missing or broken.
@@ -253,19 +250,7 @@ impl Home {
         let broken = |e: serde_json::Error| Error::Spec(format!("config.json: {e}"));
         let document: Document = serde_json::from_slice(&bytes).map_err(broken)?;
         let seccomp = document.linux.unwrap_or_default().seccomp;
-        let filter = match (&seccomp, read_file(&self.path.join(FILTER))) {
-            (None, _) => None,
-            (Some(_), Ok(filter)) => Filter::from_bytes(&filter),
-            (Some(_), Err(_)) => None,
-        };
-        let filter = match (&seccomp, filter) {
-            (Some(_), None) => {
-                let spec: oci::runtime::Spec = serde_json::from_slice(&bytes).map_err(broken)?;
-                let seccomp = spec.linux.unwrap_or_default().seccomp;
-                seccomp.as_ref().map(seccomp::compile).transpose()?
-            }
-            (_, filter) => filter,
-        };
+        let filter = seccomp.as_ref().map(|_| self.kept_filter(&bytes)).transpose()?.flatten();
         let Listener { listener_path, listener_metadata } = seccomp.unwrap_or_default();
         Ok(Kept {
             process: document.process.unwrap_or_default(),
@@ -273,6 +258,28 @@ impl Home {
             listener_path,
             listener_metadata,
         })
+    }
+
+    /// The filter of the kept configuration. The first `exec` compiles it, and keeps it for the next.
+    fn kept_filter(&self, config: &[u8]) -> Result<Option<Filter>> {
+        let path = self.path.join(FILTER);
+        if let Some(filter) = read_file(&path).ok().and_then(|kept| Filter::from_bytes(&kept)) {
+            return Ok(Some(filter));
+        }
+        let spec: oci::runtime::Spec =
+            serde_json::from_slice(config).map_err(|e| Error::Spec(format!("config.json: {e}")))?;
+        let seccomp = spec.linux.unwrap_or_default().seccomp;
+        let Some(filter) = seccomp.as_ref().map(seccomp::compile).transpose()? else {
+            return Ok(None);
+        };
+        // Others may do the same just now. Where it can't be kept, the next one compiles again.
+        let temporary = self.path.join(format!("{FILTER}.{}", std::process::id()));
+        let kept = write_new(&temporary, &filter.to_bytes())
+            .and_then(|()| Ok(rustix::fs::rename(&temporary, &path)?));
+        if kept.is_err() {
+            let _ = rustix::fs::unlink(&temporary);
+        }
+        Ok(Some(filter))
     }
 
     /// The kept configuration.
@@ -300,7 +307,7 @@ impl Home {
     /// As unlink(2) and rmdir(2).
     pub fn remove(&self) -> Result<()> {
         // What is there as a rule, without listing the folder.
-        for name in ["state.json", "config.json", FILTER] {
+        for name in ["state.json", "config.json"] {
             let _ = rustix::fs::unlink(self.path.join(name));
         }
         if rustix::fs::rmdir(&self.path).is_ok() {

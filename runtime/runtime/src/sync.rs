@@ -97,10 +97,13 @@ impl Channel {
     /// As recvmsg(2).
     pub(crate) fn hear(&self) -> Result<Message> {
         let mut buffer = vec![0u8; LIMIT + 1];
-        let (got, fd) = match sys::tty::recv_fd(self.socket.as_fd(), &mut buffer) {
-            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => (0, None),
-            other => other.at(|| "receive".into())?,
+        let mut receive = || sys::tty::recv_fd(self.socket.as_fd(), &mut buffer);
+        let got = match receive() {
+            // It went without having heard everything. What it said before comes after that.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => receive(),
+            other => other,
         };
+        let (got, fd) = got.at(|| "receive".into())?;
         Ok(match buffer[..got].first() {
             None => Message::Closed,
             Some(b'E') => Message::Failed(String::from_utf8_lossy(&buffer[1..got]).into_owned()),

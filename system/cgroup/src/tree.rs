@@ -56,19 +56,24 @@ impl Cgroup {
     /// When a folder can't be made.
     pub fn create(&self) -> Result<(), Error> {
         for (name, path) in self.v1() {
-            make(path)?;
+            let is_new = make(path)?;
             if name.split(',').any(|part| part == "cpuset") {
-                v1::inherit_cpuset(path)?;
+                v1::inherit_cpuset(path, is_new)?;
             }
         }
-        if let Some(path) = self.v2() {
-            if self.is_unified() {
-                v2::create_enabled(path)?;
-            } else {
-                make(path)?;
-            }
+        self.create_v2()
+    }
+
+    /// Makes the v2 folder alone, into which a process can be born.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn create_v2(&self) -> Result<(), Error> {
+        match self.v2() {
+            None => Ok(()),
+            Some(path) if self.is_unified() => v2::create_enabled(path),
+            Some(path) => make(path).map(drop),
         }
-        Ok(())
     }
 
     /// The same where the caller may, for one without rights: what it got. A `named` place is to be
@@ -326,20 +331,21 @@ impl Cgroup {
     }
 }
 
-/// Makes a folder, its parents first only when they are missing. The folder may exist.
-pub(crate) fn make(path: &Path) -> Result<(), Error> {
-    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(Errno::NOENT) => {
-            let parent = path.parent().ok_or_else(|| io_error("mkdir", path)(Errno::NOENT))?;
+/// Makes a folder, its parents first only when they are missing. Whether it is new: it may exist.
+pub(crate) fn make(path: &Path) -> Result<bool, Error> {
+    let attempt = || match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(errno) => Err(errno),
+    };
+    match (attempt(), path.parent()) {
+        (Err(Errno::NOENT), Some(parent)) => {
             make(parent)?;
-            match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => Ok(()),
-                Err(errno) => Err(io_error("mkdir", path)(errno)),
-            }
+            attempt()
         }
-        Err(errno) => Err(io_error("mkdir", path)(errno)),
+        (other, _) => other,
     }
+    .map_err(io_error("mkdir", path))
 }
 
 /// Folders below a container's cgroup, as deep as a container could sensibly nest them.

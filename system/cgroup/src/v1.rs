@@ -5,16 +5,16 @@ use oci::runtime::{BlockIo, Cpu, DeviceRule, Memory, Resources};
 use std::path::Path;
 
 /// Gives a fresh `cpuset` folder its parent's processors and memory nodes, without which no task
-/// can join; fills empty parents on the way.
-pub(crate) fn inherit_cpuset(path: &Path) -> Result<(), Error> {
+/// can join; fills empty parents on the way. Of one that `is_new` nobody need ask what it has.
+pub(crate) fn inherit_cpuset(path: &Path, is_new: bool) -> Result<(), Error> {
     for name in ["cpuset.cpus", "cpuset.mems"] {
-        inherit(path, name)?;
+        inherit(path, name, is_new)?;
     }
     Ok(())
 }
 
-fn inherit(path: &Path, name: &str) -> Result<String, Error> {
-    let own = file::read(path, name)?;
+fn inherit(path: &Path, name: &str, is_new: bool) -> Result<String, Error> {
+    let own = if is_new { String::new() } else { file::read(path, name)? };
     if !own.trim().is_empty() {
         return Ok(own.trim().to_owned());
     }
@@ -22,7 +22,7 @@ fn inherit(path: &Path, name: &str) -> Result<String, Error> {
     if !file::exists(parent, name) {
         return Ok(String::new());
     }
-    let value = inherit(parent, name)?;
+    let value = inherit(parent, name, false)?;
     file::write(path, name, &value)?;
     Ok(value)
 }

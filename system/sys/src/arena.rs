@@ -5,10 +5,10 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 
 /// How much is first taken from the kernel, its pages all at once: one call instead of a fault for
-/// each. A page costs 2 µs, so each further piece is twice the last, up to `LARGEST`: `state` needs
-/// one, Docker's whole default spec four.
+/// each. A page costs 2 µs, and again some when a child shares it, so further pieces are but twice
+/// as large: `state` needs one, Docker's whole default spec three.
 const FIRST: usize = 16 << 10;
-const LARGEST: usize = 128 << 10;
+const LARGEST: usize = 32 << 10;
 
 /// The allocator. It holds no lock, and so must only serve programs of one thread.
 #[derive(Debug)]

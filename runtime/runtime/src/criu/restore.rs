@@ -84,7 +84,7 @@ fn bring_back(
     let mut place = Place::find(launch, request)?;
     let mut record = new_record(request, launch, &place);
     home.begin(&record)?;
-    home.keep_config(&launch.text, launch.filter.as_ref())?;
+    home.keep_config(&launch.text)?;
     // Its processes first: CRIU's own are in the cgroup as well.
     undo.push(place.undo(true));
     place.make(launch)?;

@@ -7,6 +7,7 @@
 mod invalid;
 mod kept;
 mod tables;
+mod tree;
 
 pub use invalid::Invalid;
 use oci::runtime::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRule};
@@ -55,6 +56,8 @@ pub const ARCHITECTURES: [&str; 20] = [
     "SCMP_ARCH_X86",
 ];
 
+/// Instructions of Docker's profile, and some more.
+const USUAL: usize = 320;
 const X32_BIT: u32 = 0x4000_0000;
 /// Return value: the call does not exist.
 const ENOSYS: u32 = 0x0005_0026;
@@ -90,9 +93,9 @@ fn abis(names: &[String]) -> Vec<Abi> {
 
 /// What a call number leads to: always the same, or as its arguments are.
 #[derive(Debug, Clone, PartialEq)]
-enum Decision {
+enum Decision<'a> {
     Always(u32),
-    When(Vec<(Vec<SeccompArg>, u32)>),
+    When(Vec<(&'a [SeccompArg], u32)>),
 }
 
 fn verdict(action: SeccompAction, errno: Option<u32>) -> Result<u32, Invalid> {
@@ -163,20 +166,22 @@ pub fn compile(seccomp: &Seccomp) -> Result<Filter, Invalid> {
     let default = verdict(seccomp.default_action, seccomp.default_errno_ret)?;
     let abis = abis(&seccomp.architectures);
     let rules = look_up(&seccomp.syscalls)?;
-    let mut program = vec![load(4)];
+    let mut program = Vec::with_capacity(USUAL);
+    program.push(load(4));
     let mut at = 0;
     while at < abis.len() {
         let audit = abis[at].audit;
         let same = abis[at..].iter().take_while(|abi| abi.audit == audit).count();
-        let mut block = vec![load(0)];
+        program.push(jump(JEQ, audit, 1, 0));
+        let other = program.len();
+        program.push(jump_always(0));
+        program.push(load(0));
         if same > 1 {
             // One tree serves x86_64 and x32: below 512 a number means the same call in both.
-            block.push(BpfInsn { code: AND, jt: 0, jf: 0, k: !X32_BIT });
+            program.push(BpfInsn { code: AND, jt: 0, jf: 0, k: !X32_BIT });
         }
-        block.append(&mut arch_tree(seccomp, &rules, &abis[at..at + same], default));
-        program.push(jump(JEQ, audit, 1, 0));
-        program.push(jump_always(block.len()));
-        program.append(&mut block);
+        arch_tree(seccomp, &rules, &abis[at..at + same], default, &mut program);
+        program[other] = jump_always(program.len() - other - 1);
         at += same;
     }
     program.push(ret(KILL_THREAD));
@@ -198,63 +203,103 @@ fn look_up(rules: &[SeccompRule]) -> Result<Vec<Known<'_>>, Invalid> {
     rules
         .iter()
         .map(|rule| {
-            let calls = rule.names.iter().filter_map(|name| tables::numbers(name)).collect();
+            let mut calls = Vec::with_capacity(rule.names.len());
+            calls.extend(rule.names.iter().filter_map(|name| tables::numbers(name)));
             Ok(Known { action: known(rule)?, calls, args: &rule.args })
         })
         .collect()
 }
 
 /// What the rules say of each number of an architecture.
-fn decisions(rules: &[Known<'_>], abi: &Abi, default: u32) -> Vec<Option<Decision>> {
-    let mut table: Vec<Option<Decision>> = Vec::with_capacity(tables::END);
-    table.resize(tables::END, None);
-    for rule in rules {
-        let numbers = rule.calls.iter().filter_map(|n| usize::try_from(n[abi.column]).ok());
-        for number in numbers {
-            let slot = &mut table[number];
-            if rule.args.is_empty() {
-                // A rule without conditions outweighs those with; the first of them stands.
-                if !matches!(slot, Some(Decision::Always(_))) {
-                    *slot = Some(Decision::Always(rule.action));
-                }
-            } else if rule.action != default {
-                let new = (rule.args.to_vec(), rule.action);
-                match slot {
-                    Some(Decision::Always(_)) => {}
-                    Some(Decision::When(list)) => list.push(new),
-                    None => *slot = Some(Decision::When(vec![new])),
+struct Decisions<'a> {
+    /// By number: a place in `all`, or [`NONE`].
+    table: [u16; tables::END],
+    all: Vec<Decision<'a>>,
+}
+
+const NONE: u16 = u16::MAX;
+
+impl<'a> Decisions<'a> {
+    fn of(rules: &[Known<'a>], abi: &Abi, default: u32) -> Self {
+        let mut decisions = Self { table: [NONE; tables::END], all: Vec::new() };
+        for rule in rules {
+            let numbers = rule.calls.iter().filter_map(|n| usize::try_from(n[abi.column]).ok());
+            for number in numbers {
+                decisions.add(number, rule, default);
+            }
+        }
+        decisions
+    }
+
+    fn add(&mut self, number: usize, rule: &Known<'a>, default: u32) {
+        let slot = self.table[number];
+        let have = self.all.get_mut(usize::from(slot));
+        if rule.args.is_empty() {
+            // A rule without conditions outweighs those with; the first of them stands.
+            if !matches!(have, Some(Decision::Always(_))) {
+                self.table[number] = self.place_of(Decision::Always(rule.action));
+            }
+        } else if rule.action != default {
+            match have {
+                Some(Decision::Always(_)) => {}
+                Some(Decision::When(list)) => list.push((rule.args, rule.action)),
+                None => {
+                    self.all.push(Decision::When(vec![(rule.args, rule.action)]));
+                    self.table[number] = (self.all.len() - 1) as u16;
                 }
             }
         }
     }
-    table
+
+    /// The place of a decision that does not depend on arguments; there are few of those.
+    fn place_of(&mut self, decision: Decision<'a>) -> u16 {
+        let known = self.all.iter().position(|have| *have == decision);
+        known.unwrap_or_else(|| {
+            self.all.push(decision);
+            self.all.len() - 1
+        }) as u16
+    }
+
+    /// The numbers that some rule names, in order.
+    fn named(&self, first: u32) -> impl Iterator<Item = (u32, &Decision<'a>)> {
+        let table = self.table.iter().zip(0u32..).skip(first as usize);
+        table.filter_map(|(place, number)| Some((number, self.all.get(usize::from(*place))?)))
+    }
 }
 
 /// First number of the calls that are x32's alone.
 const X32_ONLY: u32 = 512;
 
-/// The tree of one audit architecture: its calls, and on x86_64 those of x32, without their bit.
-fn arch_tree(seccomp: &Seccomp, rules: &[Known<'_>], abis: &[Abi], default: u32) -> Vec<BpfInsn> {
+/// Appends the tree of one audit architecture: its calls, and on x86_64 those of x32, without their
+/// bit.
+fn arch_tree(
+    seccomp: &Seccomp,
+    rules: &[Known<'_>],
+    abis: &[Abi],
+    default: u32,
+    program: &mut Vec<BpfInsn>,
+) {
     let permissive = matches!(
         seccomp.default_action,
         SeccompAction::Allow | SeccompAction::Log | SeccompAction::Trace
     );
-    let mut ranges: Vec<(u32, Decision)> = Vec::new();
-    let mut push = |from: u32, decision: Decision| {
+    let (usual, beyond) = (Decision::Always(default), Decision::Always(ENOSYS));
+    let foreign = Decision::Always(KILL_THREAD);
+    let tables: Vec<_> = abis.iter().map(|abi| Decisions::of(rules, abi, default)).collect();
+    let mut ranges: Vec<(u32, &Decision<'_>)> = Vec::with_capacity(256);
+    let mut push = |from: u32, decision| {
         if ranges.last().is_none_or(|(_, last)| *last != decision) {
             ranges.push((from, decision));
         }
     };
-    for abi in abis {
+    for (table, abi) in tables.iter().zip(abis) {
         let second = abi.audit == abis[0].audit && abi.column != abis[0].column;
         let first = if second { X32_ONLY } else { 0 };
         let mut next = first;
-        push(next, Decision::Always(default));
-        let table = decisions(rules, abi, default).into_iter().zip(0u32..);
-        for (decision, number) in table.skip(first as usize) {
-            let Some(decision) = decision else { continue };
+        push(next, &usual);
+        for (number, decision) in table.named(first) {
             if number > next {
-                push(next, Decision::Always(default));
+                push(next, &usual);
             }
             push(number, decision);
             next = number + 1;
@@ -264,139 +309,13 @@ fn arch_tree(seccomp: &Seccomp, rules: &[Known<'_>], abis: &[Abi], default: u32)
         }
         // Calls newer than any that the profile names do not exist for its container, so that a
         // C library falls back instead of giving up.
-        push(next, Decision::Always(if permissive { default } else { ENOSYS }));
+        push(next, if permissive { &usual } else { &beyond });
     }
     if abis[0].audit == 0xc000_003e && abis.len() == 1 {
         // x32 was not asked for: its calls are those of a foreign architecture.
-        push(X32_BIT, Decision::Always(KILL_THREAD));
+        push(X32_BIT, &foreign);
     }
-    let mut part = tree(&ranges, default);
-    part.close();
-    part.code
-}
-
-/// Code whose jumps to an answer are still open: place, whether it is the jump of "true", answer.
-/// Answers are appended once for all of them, which halves a tree.
-#[derive(Default)]
-struct Part {
-    code: Vec<BpfInsn>,
-    open: Vec<(usize, bool, u32)>,
-}
-
-/// A jump reaches 255 instructions; what would grow beyond this gets its answers before.
-const REACH: usize = 230;
-
-impl Part {
-    /// Most instructions that it has once closed.
-    fn size(&self) -> usize {
-        self.code.len() + self.open.len()
-    }
-
-    fn close(&mut self) {
-        let mut answers: Vec<(u32, usize)> = Vec::new();
-        for (at, when, verdict) in std::mem::take(&mut self.open) {
-            let known = answers.iter().find(|(v, _)| *v == verdict).map(|(_, place)| *place);
-            let place = known.unwrap_or_else(|| {
-                self.code.push(ret(verdict));
-                answers.push((verdict, self.code.len() - 1));
-                self.code.len() - 1
-            });
-            let distance = (place - at - 1) as u8;
-            if when {
-                self.code[at].jt = distance;
-            } else {
-                self.code[at].jf = distance;
-            }
-        }
-    }
-
-    /// Answers the first instruction's jump right behind it: the others are far or closed.
-    fn close_far(&mut self) {
-        let (near, far): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.open).into_iter().partition(|(at, _, _)| *at == 0);
-        self.open = far;
-        if !self.open.is_empty() {
-            self.close();
-        }
-        for (_, when, verdict) in near {
-            self.code.insert(1, ret(verdict));
-            let first = &mut self.code[0];
-            (first.jt, first.jf) = if when { (0, first.jf + 1) } else { (first.jt + 1, 0) };
-        }
-    }
-
-    fn append(&mut self, mut other: Self) {
-        let shift = self.code.len();
-        self.code.append(&mut other.code);
-        self.open.extend(other.open.iter().map(|(at, when, v)| (at + shift, *when, *v)));
-    }
-}
-
-fn tree(ranges: &[(u32, Decision)], default: u32) -> Part {
-    if let [(_, decision)] = ranges {
-        return Part { code: leaf(decision, default), open: Vec::new() };
-    }
-    let middle = ranges.len() / 2;
-    let (below, above) = ranges.split_at(middle);
-    let answer = |side: &[(u32, Decision)]| match side {
-        [(_, Decision::Always(verdict))] => Some(*verdict),
-        _ => None,
-    };
-    let mut part = Part { code: vec![jump(JGE, above[0].0, 0, 0)], open: Vec::new() };
-    match (answer(below), answer(above)) {
-        (Some(left), Some(right)) => part.open = vec![(0, true, right), (0, false, left)],
-        (Some(left), None) => {
-            part.open.push((0, false, left));
-            part.append(tree(above, default));
-        }
-        (None, Some(right)) => {
-            part.open.push((0, true, right));
-            part.append(tree(below, default));
-        }
-        (None, None) => {
-            let (mut left, mut right) = (tree(below, default), tree(above, default));
-            if left.size() + right.size() > REACH {
-                left.close();
-                right.close();
-            }
-            if let Ok(length) = u8::try_from(left.code.len()) {
-                part.code[0].jt = length;
-            } else {
-                part.code[0].jf = 1;
-                part.code.push(jump_always(left.code.len()));
-            }
-            part.append(left);
-            part.append(right);
-        }
-    }
-    if part.size() > REACH {
-        part.close_far();
-    }
-    part
-}
-
-fn leaf(decision: &Decision, default: u32) -> Vec<BpfInsn> {
-    match decision {
-        Decision::Always(verdict) => vec![ret(*verdict)],
-        Decision::When(rules) => {
-            let mut code = Vec::new();
-            for (args, verdict) in rules {
-                let mut rule: Vec<BpfInsn> = args.iter().flat_map(condition).collect();
-                rule.push(ret(*verdict));
-                let end = rule.len();
-                for (at, insn) in rule.iter_mut().enumerate() {
-                    let out = (end - at - 1) as u8;
-                    if insn.code != RET {
-                        insn.jt = if insn.jt == FAIL { out } else { insn.jt };
-                        insn.jf = if insn.jf == FAIL { out } else { insn.jf };
-                    }
-                }
-                code.append(&mut rule);
-            }
-            code.push(ret(default));
-            code
-        }
-    }
+    tree::append(program, &ranges, default);
 }
 
 const LOAD: u16 = 0x20;

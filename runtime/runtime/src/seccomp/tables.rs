@@ -94,19 +94,49 @@ const fn starts() -> [u16; COUNT + 1] {
     starts
 }
 
+/// Slots of the names by their hash, four times as many as there are names.
+const SLOTS: usize = 2048;
+const EMPTY: u16 = u16::MAX;
+static PLACES: [u16; SLOTS] = places();
+
+const fn places() -> [u16; SLOTS] {
+    let (bytes, mut places, mut name) = (NAMES.as_bytes(), [EMPTY; SLOTS], 0);
+    while name < COUNT {
+        let (mut hash, mut at) = (FNV_BASIS, STARTS[name] as usize);
+        while bytes[at] != b' ' {
+            hash = fnv(hash, bytes[at]);
+            at += 1;
+        }
+        let mut slot = hash as usize % SLOTS;
+        while places[slot] != EMPTY {
+            slot = (slot + 1) % SLOTS;
+        }
+        places[slot] = name as u16;
+        name += 1;
+    }
+    places
+}
+
+const FNV_BASIS: u32 = 0x811c_9dc5;
+
+/// One step of the hash FNV-1a.
+const fn fnv(hash: u32, byte: u8) -> u32 {
+    (hash ^ byte as u32).wrapping_mul(0x0100_0193)
+}
+
 /// The numbers of a system call: x86_64, i386, x32, aarch64, arm; -1 where there is none.
 pub(super) fn numbers(name: &str) -> Option<&'static [i16; 5]> {
-    let (mut low, mut high) = (0, COUNT);
-    while low < high {
-        let middle = usize::midpoint(low, high);
-        let here = &NAMES[usize::from(STARTS[middle])..usize::from(STARTS[middle + 1]) - 1];
-        match here.cmp(name) {
-            std::cmp::Ordering::Equal => return Some(&NUMBERS[middle]),
-            std::cmp::Ordering::Less => low = middle + 1,
-            std::cmp::Ordering::Greater => high = middle,
+    let wanted = name.as_bytes();
+    let hash = wanted.iter().fold(FNV_BASIS, |hash, byte| fnv(hash, *byte));
+    let mut slot = hash as usize % SLOTS;
+    loop {
+        let place = usize::from(PLACES[slot]);
+        let (start, next) = (*STARTS.get(place)?, *STARTS.get(place + 1)?);
+        if NAMES.as_bytes()[usize::from(start)..usize::from(next) - 1] == *wanted {
+            return NUMBERS.get(place);
         }
+        slot = (slot + 1) % SLOTS;
     }
-    None
 }
 
 /// Every name, for tests.
@@ -225,6 +255,13 @@ mod tests {
         assert_eq!(numbers("clone3").map(|n| n[0]), Some(435));
         assert_eq!(numbers("execve").map(|n| n[2]), Some(520));
         assert_eq!(numbers("no_such_call"), None);
+        assert_eq!(numbers(""), None);
+        assert_eq!(numbers("rea"), None);
+        assert_eq!(numbers("read "), None);
+        assert_eq!(numbers("read readahead"), None);
+        for (name, there) in NAMES.split_whitespace().zip(&NUMBERS) {
+            assert_eq!(numbers(name), Some(there), "{name}");
+        }
         assert!(NAMES.split_whitespace().is_sorted());
     }
 }
