@@ -92,11 +92,10 @@ impl Images {
                 untag(&mut removed, &image, name);
             }
             if is_needed {
-                // Its children need it: it stays, without a name.
-                let name = format!("{DANGLING}{}", image.target.digest);
-                self.write_name(&name, &image.target).await?;
+                self.keep_nameless_parent(&image, &goes).await?;
+                return Ok(removed);
             }
-            if is_needed || !stays.is_empty() {
+            if !stays.is_empty() {
                 self.forget_names(&image, &goes).await?;
                 return Ok(removed);
             }
@@ -129,6 +128,16 @@ impl Images {
             next = parent.parent;
         }
         Ok(())
+    }
+
+    /// Takes the last names off an image that its children need: it stays without one.
+    async fn keep_nameless_parent(
+        &self,
+        image: &ResolvedImage,
+        goes: &[Reference],
+    ) -> Result<(), ImageError> {
+        self.write_name(&format!("{DANGLING}{}", image.target.digest), &image.target).await?;
+        self.forget_names(image, goes).await
     }
 
     /// Takes names off an image that has others. A digest that is a name only since its
@@ -219,8 +228,14 @@ impl Images {
             if used || is_needed || is_gone || (only_dangling && image.has_tags()) {
                 continue;
             }
-            for name in &references(&image) {
+            let names = references(&image);
+            for name in &names {
                 untag(&mut removed, &image, name);
+            }
+            if self.index().has_children(&image.id) {
+                // It goes with the last of them.
+                self.keep_nameless_parent(&image, &names).await?;
+                continue;
             }
             let options = RemoveOptions::default();
             self.delete_with_parents(&image, options, uses, &mut removed).await?;
