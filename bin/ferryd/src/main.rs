@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use daemon::config::{self, Request, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -29,8 +30,8 @@ fn main() -> ExitCode {
         Err(e) => return fail(&e.to_string()),
     };
     sys::memory::limit_arenas();
-    log(&settings);
-    match serve(settings) {
+    let levels = log(&settings);
+    match serve(&args, settings, levels) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(&format!("failed to start daemon: {e:#}")),
     }
@@ -48,18 +49,31 @@ fn fail(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn log(settings: &Settings) {
+/// Changes how much is logged.
+type Levels = Box<dyn Fn(&Settings) + Send>;
+
+fn filter(settings: &Settings) -> EnvFilter {
     let level = if settings.debug { "debug" } else { &settings.log_level };
     let level = if level == "fatal" { "error" } else { level };
-    let filter = EnvFilter::new(format!("{level},h2=info,hyper=info,tower=info,tonic=info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    EnvFilter::new(format!("{level},h2=info,hyper=info,tower=info,tonic=info"))
 }
 
-fn serve(settings: Settings) -> anyhow::Result<()> {
+fn log(settings: &Settings) -> Levels {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter(settings))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    log.init();
+    Box::new(move |settings| {
+        if let Err(e) = handle.reload(filter(settings)) {
+            tracing::warn!("changing the level of the log: {e}");
+        }
+    })
+}
+
+fn serve(args: &[String], settings: Settings, levels: Levels) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)
@@ -68,8 +82,10 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         .build()?;
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
-        tokio::spawn(obey(Signals::catch()?, stop.clone()));
-        daemon::startup::run(settings, stop).await.map_err(anyhow::Error::from)
+        let (sender, reloads) = watch::channel(settings);
+        let reload = Reload { args: args.to_owned(), settings: sender, levels };
+        tokio::spawn(obey(Signals::catch()?, reload, stop.clone()));
+        daemon::startup::run(reloads, stop).await.map_err(anyhow::Error::from)
     });
     // What still runs are streams to clients and clean-ups that the next start goes on with.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -93,15 +109,36 @@ impl Signals {
     }
 }
 
+/// What SIGHUP does: the configuration is read again. One that can't be used changes nothing.
+struct Reload {
+    args: Vec<String>,
+    settings: watch::Sender<Settings>,
+    levels: Levels,
+}
+
+impl Reload {
+    fn run(&self) {
+        tracing::info!("SIGHUP: reading the configuration again");
+        let before = self.settings.borrow().clone();
+        match config::reread(&self.args, &before) {
+            Ok(settings) => {
+                (self.levels)(&settings);
+                self.settings.send_replace(settings);
+            }
+            Err(e) => tracing::error!("reloading the configuration: {e}"),
+        }
+    }
+}
+
 /// The first request to end begins an orderly end, the third ends at once.
-async fn obey(mut signals: Signals, stop: CancellationToken) {
+async fn obey(mut signals: Signals, reload: Reload, stop: CancellationToken) {
     let mut asked = 0;
     loop {
         let number = tokio::select! {
             _ = signals.terminate.recv() => 15,
             _ = signals.interrupt.recv() => 2,
             _ = signals.hang_up.recv() => {
-                tracing::warn!("SIGHUP: the configuration is read at the start; restart to change it");
+                reload.run();
                 continue;
             }
         };

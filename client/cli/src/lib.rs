@@ -8,6 +8,7 @@ mod complete;
 mod credentials;
 pub mod error;
 mod help;
+mod manifests;
 mod on_demand;
 mod plugin;
 pub mod run;

@@ -8,6 +8,10 @@ use lab::{Engine, Kind, Registry, RegistryKind};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
+
+/// What lines about searches call $SEARCH.
+static SEARCH: OnceLock<String> = OnceLock::new();
 
 /// Output, errors, exit code.
 type Answer = (String, String, Option<i32>);
@@ -24,11 +28,16 @@ fn type_line(engine: &Engine, registry: &str, client: &Path, line: &str) -> Answ
     let script = if line.contains("docker") { line.to_owned() } else { format!("docker {line}") };
     let folder = client.parent().unwrap().to_string_lossy().into_owned();
     let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
-    let done = Command::new("timeout")
-        .args(["60", "bash", "-c", &script])
+    // Where the registry is, for commands that go there themselves.
+    let enter = engine.netns().unwrap().enter();
+    let done = Command::new(&enter[0])
+        .args(&enter[1..])
+        .args(["timeout", "60", "bash", "-c", &script])
         .env("PATH", path)
         .env("DOCKER_HOST", engine.host())
         .env("REG", registry)
+        .env("SEARCH", SEARCH.get().unwrap())
+        .env("ARCHIVE", engine.scratch().join("busybox.tar"))
         .env("DOCKER_CONFIG", client.parent().unwrap())
         .stdin(std::process::Stdio::null())
         .output()
@@ -91,6 +100,8 @@ fn ferry_answers_as_the_stock_client_does() {
     // What lines about registries call $REG.
     let kind = lab::docker_registry().map_or(RegistryKind::Ferry, |_| RegistryKind::Docker);
     let registry = Registry::start_inside(engine.netns().unwrap(), kind).unwrap();
+    let search = lab::serve_search(engine.netns().unwrap()).unwrap();
+    SEARCH.set(search.to_string()).unwrap();
     let scratch = engine.scratch();
     let stock = called_docker(&scratch.join("stock"), &engine.stock_cli_path().unwrap());
     let ours = called_docker(&scratch.join("ours"), &ferry);

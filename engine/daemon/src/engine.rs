@@ -30,8 +30,10 @@ type Containers = imbl::OrdMap<String, Arc<Container>>;
 
 /// Everything that is shared.
 pub struct Engine {
-    /// The configuration.
+    /// The configuration that the daemon started with.
     pub settings: Arc<Settings>,
+    /// The same with what was reloaded since.
+    pub current: ArcSwap<Settings>,
     /// containerd.
     pub client: Client,
     /// Records.
@@ -62,6 +64,9 @@ pub struct Engine {
     pub settled: Notify,
     /// Starts and tear-downs under way.
     pub chores: TaskTracker,
+    /// Held by a removal of volumes, and by a create from where it makes its volumes to where
+    /// others see that it has them.
+    pub volumes: tokio::sync::Mutex<()>,
     containers: ArcSwap<Containers>,
     /// Orders changes of the map.
     changing: Mutex<()>,
@@ -106,6 +111,7 @@ impl Engine {
     /// An engine without containers.
     pub fn new(parts: Parts) -> Self {
         Self {
+            current: ArcSwap::new(Arc::clone(&parts.settings)),
             settings: parts.settings,
             client: parts.client,
             store: parts.store,
@@ -122,6 +128,7 @@ impl Engine {
             execs: ExecTable::default(),
             settled: Notify::new(),
             chores: TaskTracker::new(),
+            volumes: tokio::sync::Mutex::default(),
             containers: ArcSwap::default(),
             changing: Mutex::default(),
         }
@@ -172,7 +179,8 @@ impl Engine {
 
     /// The runtime of this name; empty means the default one.
     pub fn runtime(&self, name: &str) -> Result<RuntimeChoice, String> {
-        let name = if name.is_empty() { &self.settings.default_runtime } else { name };
+        let settings = self.current.load();
+        let name = if name.is_empty() { &settings.default_runtime } else { name };
         if name.starts_with("io.containerd.") {
             return Ok(RuntimeChoice { name: name.to_owned(), options: None, is_foreign: true });
         }
@@ -185,7 +193,7 @@ impl Engine {
             })),
             is_foreign: false,
         };
-        match (name, self.settings.runtimes.get(name)) {
+        match (name, settings.runtimes.get(name)) {
             ("ferry-runc" | "runc", _) => {
                 let binary = program(Path::new("ferry-runc"))
                     .ok_or("ferry-runc is not installed beside ferryd")?;

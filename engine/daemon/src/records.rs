@@ -20,6 +20,8 @@ pub const INTENTS: Table = Table::new("container.intent");
 pub const EXECS: Table = Table::new("container.exec");
 /// Volumes by name.
 pub const VOLUMES: Table = Table::new("volume");
+/// Volumes whose content is being removed: names alone.
+pub const REMOVED_VOLUMES: Table = Table::new("volume.removed");
 
 /// A mount that was resolved at create.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -1,17 +1,18 @@
-//! What containers need of volumes: making them, and filling a fresh one with what the
-//! image has at its place. The volumes' own API is not here.
+//! Volumes: making them for containers, filling a fresh one with what the image has at its
+//! place, who uses them, removing them. What the API says of them is in `routes`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use containerd_api::types::Mount;
-use metastore::{Batch, Class};
+use metastore::{Batch, Class, StoreError};
 
 use crate::engine::Engine;
 use crate::http::errno_text;
-use crate::records::{MountRecord, Spec, VOLUMES, Volume, now};
+use crate::records::{MountRecord, REMOVED_VOLUMES, Spec, VOLUMES, Volume, now};
 use crate::rootfs;
 
 /// A volume's own folder; its content is in `_data`.
@@ -64,6 +65,59 @@ pub fn ensure(engine: &Engine, mount: &MountRecord) -> Result<bool, String> {
     let attributes = [("driver".to_owned(), "local".to_owned())];
     engine.events.publish("volume", "create", name, attributes.into());
     Ok(true)
+}
+
+/// The ids of the containers that have each volume.
+pub fn users(engine: &Engine) -> BTreeMap<String, Vec<String>> {
+    let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for container in engine.all() {
+        let Ok(spec) = container.spec() else { continue };
+        for mount in spec.mounts.iter().filter(|mount| mount.point.kind == "volume") {
+            let ids = users.entry(mount.point.name.clone()).or_default();
+            if ids.last() != Some(&spec.id) {
+                ids.push(spec.id.clone());
+            }
+        }
+    }
+    users
+}
+
+/// Removes a volume that no container has, with what it holds. The caller holds the engine's
+/// `volumes`, so that nobody makes it again meanwhile; it may take a while.
+pub fn remove_volume(engine: &Engine, name: &str) -> Result<(), StoreError> {
+    let intent = Batch::default().delete(VOLUMES, name.as_bytes()).put(
+        REMOVED_VOLUMES,
+        name.as_bytes(),
+        b"",
+    );
+    engine.store.commit(Class::Power, intent)?;
+    finish_removal(engine, name)?;
+    let attributes = [("driver".to_owned(), "local".to_owned())];
+    engine.events.publish("volume", "destroy", name, attributes.into());
+    Ok(())
+}
+
+/// Goes on with the removals that an end of the daemon cut.
+pub fn finish_removals(engine: &Engine) -> Result<(), StoreError> {
+    for (name, _) in engine.store.scan(REMOVED_VOLUMES, b"")? {
+        finish_removal(engine, &String::from_utf8_lossy(&name))?;
+    }
+    Ok(())
+}
+
+fn finish_removal(engine: &Engine, name: &str) -> Result<(), StoreError> {
+    remove_folder(&folder(&engine.settings.data_root, name));
+    engine.store.commit(Class::Crash, Batch::default().delete(REMOVED_VOLUMES, name.as_bytes()))
+}
+
+/// Removes a folder with all that it holds, if it is there.
+pub fn remove_folder(folder: &Path) {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!("removing {}: {e}", folder.display());
+        }
+        _ => {}
+    }
 }
 
 /// Makes the sources of binds that are to be made.

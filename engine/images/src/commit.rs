@@ -12,7 +12,7 @@ use oci::image::{ChainId, History, ImageConfig, Manifest, RunConfig};
 use oci::{Descriptor, Digest, Reference, media_type};
 
 use crate::import::write_blob;
-use crate::read::from_wire;
+use crate::read::{PARENT, from_wire};
 use crate::snapshot::unique;
 use crate::transfer::Lease;
 use crate::{DANGLING, ImageError, Images, ResolvedImage};
@@ -75,7 +75,7 @@ impl Images {
         }
         let reference = request.reference.clone();
         describe(&mut config, request, is_empty);
-        let manifest = self.documents(client, &config, layers, chain).await?;
+        let manifest = self.documents(client, &config, layers, chain, image.id).await?;
         if let Some(reference) = &reference {
             self.name(reference, &manifest.1).await?;
         } else {
@@ -120,11 +120,13 @@ impl Images {
         config: &ImageConfig,
         layers: Vec<Descriptor>,
         chain: Option<ChainId>,
+        parent: Digest,
     ) -> Result<(Digest, Descriptor), ImageError> {
         let bytes = serde_json::to_vec(config).map_err(|e| ImageError::content("config", e))?;
         let config = Descriptor::of(media_type::OCI_CONFIG, &bytes);
         let snapshot = format!("containerd.io/gc.ref.snapshot.{}", self.snapshotter());
-        let labels = chain.map(|chain| (snapshot, chain.to_string())).into_iter().collect();
+        let chain = chain.map(|chain| (snapshot, chain.to_string())).into_iter();
+        let labels = chain.chain([(PARENT.to_owned(), parent.to_string())]).collect();
         write_blob(client, &config, bytes, labels).await?;
         let mut labels = HashMap::from([(
             "containerd.io/gc.ref.content.config".to_owned(),

@@ -13,6 +13,9 @@ pub enum ImageError {
     /// More than one image begins with that id.
     #[error("{0}: multiple IDs found with provided prefix")]
     Ambiguous(String),
+    /// The image has nothing for the platform that was asked for.
+    #[error("{0}")]
+    Platform(String),
     /// No name of an image.
     #[error(transparent)]
     Reference(#[from] InvalidReference),

@@ -10,7 +10,7 @@ use containerd_api::services::content::v1::{
 use containerd_rpc::{Client, RpcError};
 use futures_util::{Stream, StreamExt};
 use oci::image::{ChainId, RunConfig};
-use oci::{Descriptor, Digest, Reference, media_type};
+use oci::{Descriptor, Digest, Platform, Reference, media_type};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,6 +32,8 @@ pub struct ImportRequest {
     pub message: String,
     /// What containers of it start with.
     pub config: RunConfig,
+    /// What it runs on; this host without.
+    pub platform: Option<Platform>,
 }
 
 impl Images {
@@ -66,8 +68,8 @@ impl Images {
         let chain = ChainId::base(applied.diff_id);
         self.commit(client, &applied.key, &chain).await?;
         let created = engine_api::Time::now().rfc3339();
-        let platform = &self.0.config.platform;
-        let config = json!({
+        let platform = request.platform.as_ref().unwrap_or(&self.0.config.platform);
+        let mut config = json!({
             "architecture": platform.architecture,
             "comment": request.message,
             "config": request.config,
@@ -76,6 +78,9 @@ impl Images {
             "os": platform.os,
             "rootfs": { "type": "layers", "diff_ids": [applied.diff_id] },
         });
+        if !platform.variant.is_empty() {
+            config["variant"] = platform.variant.clone().into();
+        }
         let bytes = serde_json::to_vec(&config).map_err(|e| ImageError::content("config", e))?;
         let config = Descriptor::of(media_type::OCI_CONFIG, &bytes);
         let snapshot = format!("containerd.io/gc.ref.snapshot.{}", self.snapshotter());

@@ -30,6 +30,8 @@ pub struct ResolvedImage {
     pub chain_id: Option<ChainId>,
     /// What each layer takes in bytes: unpacked where it is, else as stored.
     pub layer_sizes: Vec<u64>,
+    /// The image that it was committed from, here.
+    pub parent: Option<Digest>,
     /// The repositories that the target is known to be had from, as `host/path` without port.
     pub sources: Vec<String>,
     /// All names, sorted. Without any it is dangling.
@@ -44,6 +46,10 @@ impl ResolvedImage {
     /// Whether no name is left.
     pub fn is_dangling(&self) -> bool {
         self.names.is_empty()
+    }
+    /// Whether it has a name with a tag.
+    pub fn has_tags(&self) -> bool {
+        self.names.iter().any(|name| name.reference.digest().is_none())
     }
     /// When it was made, in seconds; 0 when it does not say.
     pub fn created(&self) -> i64 {
@@ -111,6 +117,15 @@ impl Index {
         self.by_id.len()
     }
 
+    pub(crate) fn by_id(&self, id: &Digest) -> Option<&Arc<ResolvedImage>> {
+        self.by_id.get(id)
+    }
+
+    /// Whether an image was committed from this one.
+    pub(crate) fn has_children(&self, id: &Digest) -> bool {
+        self.by_id.values().any(|image| image.parent.as_ref() == Some(id))
+    }
+
     /// The store's record names of an image, dangling ones included.
     pub(crate) fn records(&self, id: &Digest) -> &[String] {
         self.records.get(id).map_or(&[], Vec::as_slice)
@@ -174,6 +189,7 @@ mod tests {
             diff_ids: Vec::new(),
             chain_id: None,
             layer_sizes: Vec::new(),
+            parent: None,
             sources: Vec::new(),
             names: Vec::new(),
         })

@@ -19,6 +19,7 @@ mod index;
 mod instruction;
 mod list;
 mod pattern;
+mod platforms;
 mod read;
 mod registry;
 mod remove;
@@ -34,13 +35,14 @@ pub use import::ImportRequest;
 pub use index::{Name, ResolvedImage};
 pub use instruction::apply_changes;
 pub use list::ListOptions;
+pub use platforms::check_platform;
 pub use registry::{Progress, PullRequest, PushRequest, Remote};
 pub use remove::{ImageUse, RemoveOptions, Removed};
 pub use size::{Measure, Sizes};
 pub use snapshot::SnapshotMount;
 pub use store::{Images, ImagesConfig};
 pub use transfer::Loaded;
-pub use view::api_descriptor;
+pub use view::{api_descriptor, api_platform};
 
 /// The name prefix of images that lost their last name, as dockerd writes it.
 pub const DANGLING: &str = "moby-dangling@";

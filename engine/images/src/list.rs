@@ -19,6 +19,8 @@ use crate::{ImageError, Images, ResolvedImage};
 pub struct ListOptions {
     /// Which images.
     pub filters: Filters,
+    /// Also images without a name that others were committed from.
+    pub all: bool,
     /// Whether to tell how much of an image others share.
     pub shared_size: bool,
 }
@@ -40,6 +42,11 @@ impl Images {
         uses: &[ImageUse],
     ) -> Result<Vec<ImageSummary>, ImageError> {
         let mut images = self.matching(&options.filters)?;
+        let only_dangling = options.filters.boolean("dangling")? == Some(true);
+        if only_dangling || !options.all {
+            let index = self.index();
+            images.retain(|image| !image.is_dangling() || !index.has_children(&image.id));
+        }
         images.sort_by_key(|image| std::cmp::Reverse(image.created()));
         let shared = options.shared_size.then(|| self.layer_users());
         let patterns: Vec<&str> = options.filters.get("reference").collect();
@@ -86,7 +93,8 @@ impl Images {
         for image in self.all() {
             let created = image.created_at().map(nanos);
             let labels = image.config.config.labels.as_ref().unwrap_or(&empty);
-            let fits = dangling.is_none_or(|want| image.is_dangling() == want)
+            let fits = dangling
+                .is_none_or(|want| if want { !image.has_tags() } else { !image.is_dangling() })
                 && older_than.is_none_or(|limit| created.is_some_and(|at| at < limit))
                 && newer_than.is_none_or(|limit| created.is_some_and(|at| at > limit))
                 && filters.labels("label", labels)
@@ -153,6 +161,7 @@ fn summary(image: &ResolvedImage, containers: i64) -> ImageSummary {
         created: image.created(),
         id: image.id.to_string(),
         labels: image.config.config.labels.clone(),
+        parent_id: image.parent.map(|id| id.to_string()).unwrap_or_default(),
         repo_digests: Some(digests),
         repo_tags: Some(tags),
         shared_size: -1,

@@ -1,6 +1,6 @@
 //! Reading documents from the content store: index → manifest → configuration.
 
-use containerd_api::services::content::v1::ReadContentRequest;
+use containerd_api::services::content::v1::{InfoRequest, ReadContentRequest};
 use containerd_api::types;
 use containerd_rpc::{Client, RpcError};
 use oci::image::{ChainId, ImageConfig, Index, Manifest};
@@ -12,7 +12,10 @@ use crate::{ImageError, ImagesConfig, ResolvedImage, size};
 /// Largest document that is read, in bytes.
 const MAX_DOCUMENT: u64 = 8 << 20;
 /// How deep indexes may nest.
-const MAX_DEPTH: usize = 4;
+pub(crate) const MAX_DEPTH: usize = 4;
+
+/// The label of a configuration that names the image that it was committed from.
+pub(crate) const PARENT: &str = "io.ferry.image.parent";
 
 /// A descriptor off the wire; `None` when its digest is malformed.
 pub(crate) fn from_wire(wire: &types::Descriptor) -> Option<Descriptor> {
@@ -54,7 +57,7 @@ pub(crate) async fn read_blob(
     Ok(out)
 }
 
-async fn document<T: DeserializeOwned>(
+pub(crate) async fn document<T: DeserializeOwned>(
     client: &Client,
     descriptor: &Descriptor,
 ) -> Result<T, ImageError> {
@@ -62,8 +65,21 @@ async fn document<T: DeserializeOwned>(
     serde_json::from_slice(&bytes).map_err(|e| ImageError::content(descriptor.digest, e))
 }
 
+/// The size of a blob, if it is here.
+pub(crate) async fn stored_size(
+    client: &Client,
+    digest: &Digest,
+) -> Result<Option<i64>, ImageError> {
+    let request = InfoRequest { digest: digest.to_string() };
+    match client.content().info(request).await.map_err(RpcError::from) {
+        Ok(answer) => Ok(answer.into_inner().info.map(|info| info.size)),
+        Err(e) if e.is_not_found() => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// Whether an entry of an index says something about another one and runs nowhere.
-fn is_attestation(entry: &Descriptor) -> bool {
+pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
     entry.annotations.contains_key("vnd.docker.reference.type")
 }
 
@@ -134,6 +150,8 @@ pub(crate) async fn resolve_target(
         image.os = "linux".into();
     }
     let sources = sources(client, &target.digest).await;
+    let labels = crate::registry::labels(client, &manifest.config.digest).await?;
+    let parent = labels.get(PARENT).and_then(|id| id.parse().ok());
     let layer_sizes = size::of_layers(client, config, &diff_ids, &manifest.layers).await;
     Ok(ResolvedImage {
         id: manifest.config.digest,
@@ -144,6 +162,7 @@ pub(crate) async fn resolve_target(
         chain_id: ChainId::of(&diff_ids),
         diff_ids,
         layer_sizes,
+        parent,
         sources,
         names: Vec::new(),
     })

@@ -29,6 +29,8 @@ pub struct ImageUse {
 pub struct RemoveOptions {
     /// Also what stopped containers use, and what several repositories name.
     pub force: bool,
+    /// Parents stay, also those that nobody names or needs any more.
+    pub keep_parents: bool,
 }
 
 /// What a removal did.
@@ -60,7 +62,12 @@ impl Images {
         let users: Vec<&ImageUse> = uses.iter().filter(|u| u.image == image.id).collect();
         let mut removed = Removed::default();
         let all = references(&image);
+        let has_children = self.index().has_children(&image.id);
         if is_id_prefix(&image.id, text) {
+            if has_children {
+                let why = "image has dependent child images".into();
+                return Err(conflict(&image, "cannot be forced", why));
+            }
             check(&image, &users, options.force, !single_repository(&all))?;
             for name in &all {
                 untag(&mut removed, &image, name);
@@ -77,21 +84,60 @@ impl Images {
                 )));
             }
             let (goes, stays) = split(&all, &reference);
-            // Forced off an image in use: the image stays, without a name.
-            if stays.is_empty() && users.iter().any(|user| user.running) {
+            let is_needed = has_children && stays.is_empty();
+            if stays.is_empty() && !is_needed && users.iter().any(|user| user.running) {
                 check(&image, &users, options.force, false)?;
             }
             for name in &goes {
                 untag(&mut removed, &image, name);
+            }
+            if is_needed {
+                self.keep_nameless_parent(&image, &goes).await?;
+                return Ok(removed);
             }
             if !stays.is_empty() {
                 self.forget_names(&image, &goes).await?;
                 return Ok(removed);
             }
         }
-        self.delete_image(&image, &mut removed).await?;
-        self.refresh().await?;
+        self.delete_with_parents(&image, options, uses, &mut removed).await?;
         Ok(removed)
+    }
+
+    /// Removes an image, then its parents, as long as nobody names or needs them.
+    async fn delete_with_parents(
+        &self,
+        image: &ResolvedImage,
+        options: RemoveOptions,
+        uses: &[ImageUse],
+        removed: &mut Removed,
+    ) -> Result<(), ImageError> {
+        self.delete_image(image, removed).await?;
+        self.refresh().await?;
+        let mut next = image.parent.filter(|_| !options.keep_parents);
+        while let Some(id) = next {
+            let index = self.index();
+            let Some(parent) = index.by_id(&id).filter(|parent| parent.is_dangling()) else {
+                break;
+            };
+            if index.has_children(&id) || uses.iter().any(|user| user.image == id) {
+                break;
+            }
+            self.delete_image(parent, removed).await?;
+            self.refresh().await?;
+            next = parent.parent;
+        }
+        Ok(())
+    }
+
+    /// Takes the last names off an image that its children need: it stays without one.
+    async fn keep_nameless_parent(
+        &self,
+        image: &ResolvedImage,
+        goes: &[Reference],
+    ) -> Result<(), ImageError> {
+        self.write_name(&format!("{DANGLING}{}", image.target.digest), &image.target).await?;
+        self.forget_names(image, goes).await
     }
 
     /// Takes names off an image that has others. A digest that is a name only since its
@@ -176,35 +222,41 @@ impl Images {
         let candidates: Vec<Arc<ResolvedImage>> = self.matching(&rest)?;
         for image in candidates {
             let used = uses.iter().any(|user| user.image == image.id);
-            if used || (only_dangling && !image.is_dangling()) {
+            let is_needed = image.is_dangling() && self.index().has_children(&image.id);
+            // A parent may have gone with its child.
+            let is_gone = self.index().by_id(&image.id).is_none();
+            if used || is_needed || is_gone || (only_dangling && image.has_tags()) {
                 continue;
             }
-            for name in &references(&image) {
+            let names = references(&image);
+            for name in &names {
                 untag(&mut removed, &image, name);
             }
-            self.delete_image(&image, &mut removed).await?;
-            self.refresh().await?;
+            if self.index().has_children(&image.id) {
+                // It goes with the last of them.
+                self.keep_nameless_parent(&image, &names).await?;
+                continue;
+            }
+            let options = RemoveOptions::default();
+            self.delete_with_parents(&image, options, uses, &mut removed).await?;
         }
         Ok(removed)
     }
+}
 
-    /// Keeps an image that loses its last name, as a dangling one.
-    pub async fn keep_dangling(&self, image: &ResolvedImage) -> Result<(), ImageError> {
-        self.write_name(&format!("{DANGLING}{}", image.target.digest), &image.target).await
-    }
+pub(crate) fn conflict(image: &ResolvedImage, how: &str, why: String) -> ImageError {
+    let id = image.id.short();
+    ImageError::Conflict(format!("conflict: unable to delete {id} ({how}) - {why}"))
 }
 
 /// Why an image can't be removed, if so.
-fn check(
+pub(crate) fn check(
     image: &ResolvedImage,
     users: &[&ImageUse],
     force: bool,
     many: bool,
 ) -> Result<(), ImageError> {
-    let conflict = |how: &str, why: String| {
-        let id = image.id.short();
-        Err(ImageError::Conflict(format!("conflict: unable to delete {id} ({how}) - {why}")))
-    };
+    let conflict = |how: &str, why: String| Err(conflict(image, how, why));
     if let Some(user) = users.iter().find(|user| user.running) {
         let id = short(&user.container);
         let why = format!("image is being used by running container {id}");

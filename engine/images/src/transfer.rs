@@ -12,7 +12,7 @@ use containerd_api::transfer_types::{
 use containerd_api::types;
 use containerd_rpc::{Client, RpcError, archive_stream};
 use futures_util::Stream;
-use oci::{Descriptor, Reference};
+use oci::{Descriptor, Platform, Reference};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
@@ -27,11 +27,16 @@ const LOADED: &str = "io.ferry.image.loaded-by";
 
 impl Images {
     /// Loads an archive (docker's or an OCI layout). Returns the names loaded
-    /// and the ids of images that came without a name.
+    /// and the ids of images that came without a name. Of an image for several platforms
+    /// `platform` is unpacked, else this host's.
     ///
     /// # Errors
     /// The archive is none, or the store's.
-    pub async fn load<S>(&self, body: S) -> Result<Vec<Loaded>, ImageError>
+    pub async fn load<S>(
+        &self,
+        body: S,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Loaded>, ImageError>
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
@@ -39,7 +44,8 @@ impl Images {
         let before = self.targets_by_name().await?;
         let lease = Lease::new(&self.0.client).await?;
         let client = self.0.client.with_lease(&lease.id)?;
-        let result = self.load_leased(&client, body, before).await;
+        let platform = platform.unwrap_or(&self.0.config.platform);
+        let result = self.load_leased(&client, body, before, platform).await;
         lease.end().await;
         result
     }
@@ -49,15 +55,17 @@ impl Images {
         client: &Client,
         body: S,
         before: BTreeMap<String, Descriptor>,
+        platform: &Platform,
     ) -> Result<Vec<Loaded>, ImageError>
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
         let mark = unique();
-        let platform = wire_platform(&self.0.config.platform);
+        let platform = wire_platform(platform);
         let destination = ImageStore {
             labels: [(LOADED.to_owned(), mark.clone())].into(),
-            platforms: vec![platform.clone()],
+            // Whatever the archive has is kept, so that it is saved again as it came.
+            platforms: Vec::new(),
             extra_references: vec![ImageReference {
                 name: DANGLING.trim_end_matches('@').into(),
                 is_prefix: true,
@@ -183,13 +191,18 @@ impl Images {
         self.refresh().await
     }
 
-    /// Writes images as an archive that holds both forms. A repository without
-    /// tag means all its tags.
+    /// Writes images as an archive that holds both forms: with what is here of all their
+    /// platforms, or with one. A repository without tag means all its tags.
     ///
     /// # Errors
     /// No such image. What goes wrong later comes with the bytes.
-    pub fn save(&self, names: &[String]) -> Result<mpsc::Receiver<io::Result<Bytes>>, ImageError> {
+    pub async fn save(
+        &self,
+        names: &[String],
+        platform: Option<&Platform>,
+    ) -> Result<mpsc::Receiver<io::Result<Bytes>>, ImageError> {
         let records = self.records_to_save(names)?;
+        let platforms = self.platforms_to_save(&records, platform).await?;
         let mut references = records.into_iter();
         let source = ImageStore {
             name: references.next().unwrap_or_default(),
@@ -199,7 +212,7 @@ impl Images {
             ..Default::default()
         };
         let how = ImageExportStream {
-            platforms: vec![wire_platform(&self.0.config.platform)],
+            platforms: platforms.iter().map(wire_platform).collect(),
             ..Default::default()
         };
         let (out, bytes) = mpsc::channel(4);
@@ -227,6 +240,33 @@ impl Images {
             let _ = out.send(Err(io::Error::other(failed))).await;
         });
         Ok(bytes)
+    }
+
+    /// The platforms that are written of the images behind some records.
+    async fn platforms_to_save(
+        &self,
+        records: &[String],
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Platform>, ImageError> {
+        let index = self.index();
+        let mut platforms = Vec::new();
+        for image in index.all() {
+            let own = index.records(&image.id);
+            let Some(name) = own.iter().find(|record| records.contains(record)) else { continue };
+            match platform {
+                Some(wanted) => {
+                    let name =
+                        Reference::parse(name).map_or_else(|_| name.clone(), |r| r.familiar());
+                    if self.for_platform(image, &name, wanted).await.is_err() {
+                        let text = format!("no suitable export target found for platform {wanted}");
+                        return Err(ImageError::Archive(text));
+                    }
+                    platforms = vec![wanted.clone()];
+                }
+                None => platforms.extend(self.platforms_here(image).await?),
+            }
+        }
+        Ok(platforms)
     }
 
     fn records_to_save(&self, names: &[String]) -> Result<Vec<String>, ImageError> {
@@ -272,7 +312,7 @@ pub struct Loaded {
     pub image: std::sync::Arc<ResolvedImage>,
 }
 
-pub(crate) fn wire_platform(platform: &oci::Platform) -> types::Platform {
+pub(crate) fn wire_platform(platform: &Platform) -> types::Platform {
     types::Platform {
         os: platform.os.clone(),
         architecture: platform.architecture.clone(),

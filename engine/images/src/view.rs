@@ -5,7 +5,7 @@ use engine_api::{
     ImageMetadata, OciDescriptor, OciPlatform, RootFs, Time,
 };
 use oci::image::{Healthcheck, RunConfig};
-use oci::{Descriptor, Digest};
+use oci::{Descriptor, Digest, Platform};
 
 use crate::{Images, ResolvedImage};
 
@@ -24,6 +24,7 @@ impl Images {
             id: image.id.to_string(),
             repo_tags,
             repo_digests,
+            parent: image.parent.map(|id| id.to_string()).unwrap_or_default(),
             comment: match text("comment") {
                 comment if !comment.is_empty() => comment,
                 _ => config.history.last().map(|h| h.comment.clone()).unwrap_or_default(),
@@ -61,10 +62,15 @@ impl Images {
             });
         }
         out.reverse();
-        if let Some(top) = out.first_mut() {
-            top.id = image.id.to_string();
+        // Each entry below the first is a parent's, as far as those are known.
+        let index = self.index();
+        let mut known = Some(image);
+        for entry in &mut out {
+            let Some(image) = known else { break };
+            entry.id = image.id.to_string();
             let (tags, _) = names(image);
-            top.tags = Some(tags).filter(|tags| !tags.is_empty());
+            entry.tags = Some(tags).filter(|tags| !tags.is_empty());
+            known = image.parent.and_then(|id| index.by_id(&id).map(|parent| &**parent));
         }
         out
     }
@@ -99,13 +105,19 @@ pub fn api_descriptor(descriptor: &Descriptor) -> OciDescriptor {
         digest: descriptor.digest.to_string(),
         size: descriptor.size as i64,
         annotations,
-        platform: descriptor.platform.as_ref().map(|p| OciPlatform {
-            architecture: p.architecture.clone(),
-            os: p.os.clone(),
-            variant: p.variant.clone(),
-            ..OciPlatform::default()
-        }),
+        platform: descriptor.platform.as_ref().map(api_platform),
         ..OciDescriptor::default()
+    }
+}
+
+/// A platform as the API writes it.
+pub fn api_platform(platform: &Platform) -> OciPlatform {
+    OciPlatform {
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        os_version: platform.os_version.clone(),
+        os_features: Some(platform.os_features.clone()).filter(|list| !list.is_empty()),
+        variant: platform.variant.clone(),
     }
 }
 

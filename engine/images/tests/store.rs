@@ -44,7 +44,7 @@ async fn a_loaded_image_is_named_listed_saved_and_removed() {
     let Some((scratch, containerd)) = stock() else { return };
     let images = images(&containerd).await;
     let archive = lab::busybox_archive(scratch.path()).unwrap();
-    let loaded = images.load(body(file(&archive))).await.unwrap();
+    let loaded = images.load(body(file(&archive)), None).await.unwrap();
     let names: Vec<_> = loaded.iter().filter_map(|l| l.name.clone()).collect();
     assert_eq!(names, ["busybox:latest"]);
     let image = images.resolve("busybox").unwrap();
@@ -55,10 +55,10 @@ async fn a_loaded_image_is_named_listed_saved_and_removed() {
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].repo_tags.as_ref().unwrap(), &["busybox:latest", "x/y:z"]);
     let filters = Filters::default().with("reference", "x/*");
-    let options = ListOptions { filters, shared_size: true };
+    let options = ListOptions { filters, shared_size: true, ..ListOptions::default() };
     assert_eq!(images.list(&options, &[]).unwrap()[0].repo_tags.as_ref().unwrap(), &["x/y:z"]);
 
-    let mut parts = images.save(&["busybox".into(), "x/y:z".into()]).unwrap();
+    let mut parts = images.save(&["busybox".into(), "x/y:z".into()], None).await.unwrap();
     let mut saved = Vec::new();
     while let Some(part) = parts.recv().await {
         saved.extend_from_slice(&part.unwrap());
@@ -78,7 +78,7 @@ async fn a_loaded_image_is_named_listed_saved_and_removed() {
     assert_eq!(gone.items.len(), 3, "{:?}", gone.items);
     assert_eq!(images.count(), 0);
 
-    images.load(body(saved)).await.unwrap();
+    images.load(body(saved), None).await.unwrap();
     let again = images.resolve("x/y:z").unwrap();
     assert_eq!(again.id, image.id);
     assert_eq!(again.manifest.digest, image.manifest.digest);
@@ -88,7 +88,7 @@ async fn a_loaded_image_is_named_listed_saved_and_removed() {
 async fn the_built_in_image_loads_and_gives_a_snapshot() {
     let Some((_scratch, containerd)) = stock() else { return };
     let images = images(&containerd).await;
-    let loaded = images.load(body(images::hello::archive().unwrap())).await.unwrap();
+    let loaded = images.load(body(images::hello::archive().unwrap()), None).await.unwrap();
     assert_eq!(loaded[0].name.as_deref(), Some("hello-world:latest"));
     let image = images.resolve("hello-world").unwrap();
     let client = Client::new(containerd.socket(), "moby").unwrap();
@@ -118,6 +118,7 @@ async fn a_tar_becomes_an_image_and_an_overwritten_name_leaves_it_dangling() {
         reference: Some(oci::Reference::parse("imp:1").unwrap()),
         message: "hello".into(),
         config: oci::image::RunConfig { cmd: Some(vec!["sh".into()]), ..Default::default() },
+        platform: None,
     };
     let one = images.import(body(tar("one")), request()).await.unwrap();
     let image = images.resolve("imp:1").unwrap();
@@ -146,7 +147,7 @@ async fn what_others_do_to_the_store_shows_without_being_asked() {
     let socket = containerd.socket().to_owned();
     let other = Images::new(Client::new(&socket, "moby").unwrap(), ImagesConfig::default());
     tokio::time::sleep(Duration::from_millis(200)).await;
-    other.load(body(file(&archive))).await.unwrap();
+    other.load(body(file(&archive)), None).await.unwrap();
     for _ in 0..100 {
         if images.resolve("busybox").is_ok() {
             follower.abort();

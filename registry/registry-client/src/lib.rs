@@ -12,6 +12,7 @@ mod blob;
 mod challenge;
 mod client;
 mod credentials;
+mod download;
 mod error;
 mod header;
 mod hosts;
@@ -37,6 +38,7 @@ pub use blob::Blob;
 pub use challenge::Challenge;
 pub use client::{Client, Config, Timeouts};
 pub use credentials::{CredentialFuture, CredentialRequest, CredentialSource, Credentials, Secret};
+pub use download::Download;
 pub use error::{At, ConfigError, ConnectKind, Error, Object, Phase, Place};
 pub use hosts::{
     Capabilities, Capability, DOCKER_IO, Host, Hosts, Insecure, InvalidInsecure, InvalidMirror,

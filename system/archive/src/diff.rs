@@ -2,7 +2,9 @@
 //! name, times in whole seconds, so that equal changes give equal bytes.
 
 use crate::pack::{TreeWriter, check_depth, header};
-use crate::tree::{file_type, get_xattr, is_overlay_xattr, names, stat, subdir, xattrs};
+use crate::tree::{
+    file_type, get_xattr, is_opaque, is_overlay_xattr, names, open, stat, subdir, xattrs,
+};
 use crate::{ArchiveError, Header, Writer};
 use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -46,14 +48,6 @@ pub fn diff_trees<W: Write>(
     walk.out.finish()
 }
 
-fn open(path: &Path) -> Result<OwnedFd, ArchiveError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = fs::open(path, flags, Mode::empty());
-    opened.map_err(|e| {
-        ArchiveError::entry("opening the folder", path.as_os_str().as_encoded_bytes(), e)
-    })
-}
-
 fn child(path: &[u8], name: &[u8]) -> Vec<u8> {
     if path.is_empty() { name.to_vec() } else { [path, name].join(&b'/') }
 }
@@ -61,15 +55,6 @@ fn child(path: &[u8], name: &[u8]) -> Vec<u8> {
 fn whiteout(path: &[u8], name: &[u8]) -> Header {
     let mode = 0;
     Header { mode, ..Header::file(child(path, &[b".wh.", name].concat()), 0) }
-}
-
-fn is_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
-    for key in [&b"trusted.overlay.opaque"[..], b"user.overlay.opaque"] {
-        if get_xattr(dir, name, key)?.as_deref() == Some(b"y") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 struct Overlay<W: Write> {

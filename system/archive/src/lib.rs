@@ -4,6 +4,7 @@
 
 mod apply;
 mod blocks;
+mod changes;
 mod compress;
 mod diff;
 mod error;
@@ -19,6 +20,7 @@ mod write;
 
 pub use apply::{Applied, Deferred, MissingLink, Options, Whiteouts, apply};
 pub use blocks::compress_blocks;
+pub use changes::{Change, ChangeKind, changes};
 pub use compress::{Compression, Compressor, Decompressor};
 pub use diff::{Diffed, diff_overlay, diff_trees};
 pub use error::ArchiveError;

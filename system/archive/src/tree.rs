@@ -1,12 +1,33 @@
 //! Small helpers on open folders: sorted listing, recursive removal, extended attributes.
 //! Every call works on a descriptor and one name below it, never on a path.
 
+use crate::ArchiveError;
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// Deepest nesting that is walked; beyond it a tree is taken for an attack on the stack.
 pub(crate) const MAX_DEPTH: u32 = 4096;
+
+/// Opens the folder that a walk begins in.
+pub(crate) fn open(path: &Path) -> Result<OwnedFd, ArchiveError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = fs::open(path, flags, Mode::empty());
+    opened.map_err(|e| {
+        ArchiveError::entry("opening the folder", path.as_os_str().as_encoded_bytes(), e)
+    })
+}
+
+/// Whether a folder of an overlay's layer hides what lies below it.
+pub(crate) fn is_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
+    for key in [&b"trusted.overlay.opaque"[..], b"user.overlay.opaque"] {
+        if get_xattr(dir, name, key)?.as_deref() == Some(b"y") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
 
 /// Names in a folder, sorted bytewise.
 pub(crate) fn names(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {

@@ -2,9 +2,14 @@
 //! elsewhere.
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
 
 /// How often an openat2 that met a rename is tried again before it counts as an attack.
 const RETRIES: usize = 128;
@@ -154,6 +159,27 @@ pub fn raw_mount(
         )
     };
     if got == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A read-only overlay of `stack`, topmost first and two at least, attached nowhere. `lowerdir+`
+/// (kernel 6.7) has no limit on length; older kernels take one list.
+///
+/// # Errors
+/// As fsopen(2) and its relatives.
+pub fn read_only_overlay(stack: &[PathBuf]) -> io::Result<OwnedFd> {
+    let context = || fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC);
+    let mut fs = context()?;
+    let each = |fs: &OwnedFd| {
+        stack.iter().try_for_each(|l| fsconfig_set_string(fs, "lowerdir+", l.as_path()))
+    };
+    if each(&fs).is_err() {
+        fs = context()?;
+        let list: Vec<&[u8]> = stack.iter().map(|l| l.as_os_str().as_encoded_bytes()).collect();
+        fsconfig_set_string(&fs, "lowerdir", list.join(&b':'))?;
+    }
+    fsconfig_set_flag(&fs, "ro")?;
+    fsconfig_create(&fs)?;
+    Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
 }
 
 /// Makes the current folder the root of the mount namespace and detaches the old root, which ends

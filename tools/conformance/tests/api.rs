@@ -2,7 +2,8 @@
 //! statuses, headers and bodies are equal but for ids, times and how each stores layers.
 //!
 //! A line is `METHOD /path [body]`; `name=METHOD …` keeps the `Id` of the reply as `$name` for
-//! later lines, and `$SCRATCH` is a folder of the engine's own.
+//! later lines, `$SCRATCH` is a folder of the engine's own, and `$SEARCH` a registry that
+//! finds the same whatever it is asked for.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 /// Fields whose values belong to the engine, the machine or the moment.
 const OWN: &[&str] = &[
+    "DockerVersion",
     "Driver",
     "GraphDriver",
     "ImageManifestDescriptor",
@@ -148,9 +150,12 @@ fn without_own(value: &mut Value, engine: &Engine) {
             for item in items.iter_mut() {
                 without_own(item, engine);
             }
-            // dockerd shows mounts and networks in the order of a hash.
+            // dockerd shows mounts, networks and changes in the order of a hash, and images that
+            // were made in the same second in any.
             let text = |item: &Value, key: &str| item[key].as_str().map(str::to_owned);
-            items.sort_by_key(|item| (text(item, "Destination"), text(item, "Name")));
+            let tags = |item: &Value| item["RepoTags"].to_string();
+            let places = |item: &Value| (text(item, "Destination"), text(item, "Path"));
+            items.sort_by_key(|item| (places(item), text(item, "Name"), tags(item)));
         }
         Value::String(text) => {
             *text = without_age(&plain(text, engine));
@@ -201,7 +206,9 @@ impl Player {
     fn start(kind: Kind) -> Player {
         let engine = Engine::start(kind, &[]).unwrap();
         let scratch = engine.scratch().path().display().to_string();
-        Player { engine, kept: BTreeMap::from([("SCRATCH".to_owned(), scratch)]) }
+        let search = lab::serve_search(engine.netns().unwrap()).unwrap().to_string();
+        let kept = [("SCRATCH".to_owned(), scratch), ("SEARCH".to_owned(), search)];
+        Player { engine, kept: BTreeMap::from(kept) }
     }
 
     fn play(&mut self, line: &str) -> String {
@@ -237,9 +244,11 @@ fn ferryd_answers_requests_as_a_stock_dockerd_does() {
     let mut players = [Player::start(Kind::Dockerd), Player::start(Kind::Ferryd)];
     let mut different = Vec::new();
     for table in [
+        include_str!("api/volumes.txt"),
         include_str!("api/containers.txt"),
         include_str!("api/create.txt"),
         include_str!("api/exec.txt"),
+        include_str!("api/tree.txt"),
         include_str!("api/networks.txt"),
         include_str!("api/lists.txt"),
         // The image is gone after this one.

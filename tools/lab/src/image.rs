@@ -94,6 +94,57 @@ pub fn layered_archive(folder: &Path, layers: usize, size: usize) -> Result<Path
     Ok(archive)
 }
 
+/// Writes `platforms.tar`, an OCI archive of the image `platforms:1` for amd64, arm64 and, without
+/// its content, arm/v7, into `folder`.
+pub fn platforms_archive(folder: &Path) -> Result<PathBuf> {
+    const OCI: &str = "application/vnd.oci.image";
+    let archive = folder.join("platforms.tar");
+    let mut out = tar::Builder::new(File::create(&archive)?);
+    let mut blob = |kind: &str, bytes: &[u8], kept: bool| -> Result<serde_json::Value> {
+        let digest = hex(&Sha256::digest(bytes));
+        if kept {
+            append(&mut out, &format!("blobs/sha256/{digest}"), bytes)?;
+        }
+        let digest = format!("sha256:{digest}");
+        Ok(json!({"mediaType": format!("{OCI}.{kind}"), "digest": digest, "size": bytes.len()}))
+    };
+    let mut manifests = Vec::new();
+    for (architecture, variant) in [("amd64", ""), ("arm64", ""), ("arm", "v7")] {
+        let kept = variant.is_empty();
+        let mut layer = tar::Builder::new(Vec::new());
+        append(&mut layer, "architecture", architecture.as_bytes())?;
+        let layer = blob("layer.v1.tar", &layer.into_inner()?, kept)?;
+        let mut platform = json!({"architecture": architecture, "os": "linux"});
+        if !variant.is_empty() {
+            platform["variant"] = variant.into();
+        }
+        let mut config = platform.clone();
+        config["config"] = json!({"Cmd": [architecture]});
+        config["rootfs"] = json!({"type": "layers", "diff_ids": [layer["digest"]]});
+        config["history"] = json!([{"created_by": architecture}]);
+        let config = blob("config.v1+json", config.to_string().as_bytes(), kept)?;
+        let kind = format!("{OCI}.manifest.v1+json");
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer],
+        });
+        let mut entry = blob("manifest.v1+json", manifest.to_string().as_bytes(), kept)?;
+        entry["platform"] = platform;
+        manifests.push(entry);
+    }
+    let kind = format!("{OCI}.index.v1+json");
+    let index = json!({"schemaVersion": 2, "mediaType": kind, "manifests": manifests});
+    let mut root = blob("index.v1+json", index.to_string().as_bytes(), true)?;
+    root["annotations"] = json!({
+        "io.containerd.image.name": "docker.io/library/platforms:1",
+        "org.opencontainers.image.ref.name": "1",
+    });
+    let index = json!({"schemaVersion": 2, "manifests": [root]});
+    append(&mut out, "index.json", index.to_string().as_bytes())?;
+    append(&mut out, "oci-layout", b"{\"imageLayoutVersion\":\"1.0.0\"}")?;
+    out.finish()?;
+    Ok(archive)
+}
+
 /// The same bytes every time for a seed, and no pattern in them (xorshift).
 fn noise(seed: u64, size: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

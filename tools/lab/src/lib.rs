@@ -14,6 +14,7 @@ mod netns;
 mod process;
 mod registry;
 mod scratch;
+mod serve;
 mod terminal;
 
 use std::path::{Path, PathBuf};
@@ -22,11 +23,12 @@ use std::sync::OnceLock;
 pub use containerd::Containerd;
 pub use engine::{Engine, Kind, static_cli};
 pub use http::{Reply, Request, http, http_unix};
-pub use image::{busybox_archive, busybox_rootfs, layered_archive};
+pub use image::{busybox_archive, busybox_rootfs, layered_archive, platforms_archive};
 pub use netns::Netns;
 pub use process::{Finished, Program, run, wait_until};
 pub use registry::{Registry, RegistryKind, docker_registry};
 pub use scratch::Scratch;
+pub use serve::{serve_files, serve_search};
 pub use terminal::Terminal;
 
 /// The folder of the real programs: `$FERRY_PEERS`, else where `tools/lab/peers.sh` puts them.

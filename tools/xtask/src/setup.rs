@@ -10,6 +10,7 @@ use crate::run::{check, command, output, which};
 
 /// Program looked for → Debian package that brings it.
 const PACKAGES: &[(&str, &str)] = &[
+    ("buildah", "buildah"),
     ("busybox", "busybox-static"),
     ("curl", "curl"),
     ("dbus-daemon", "dbus-daemon"),

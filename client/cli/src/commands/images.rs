@@ -6,26 +6,38 @@ use crate::run::config::content_trust;
 use crate::session::Session;
 use crate::terminal::progress::Progress;
 use crate::terminal::raw;
-use engine_api::{IdResponse, ImageDeleteItem, Value};
+use engine_api::{IdResponse, ImageDeleteItem, OciPlatform};
 use engine_client::{Body, Payload, Query};
+use oci::Platform;
 use std::io::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// A platform as newer daemons take it: `{"os":…,"architecture":…}`.
-pub(super) fn platform_json(text: &str) -> String {
-    let mut parts = text.split('/');
-    let os = parts.next().unwrap_or_default();
-    let architecture = parts.next().unwrap_or_default();
-    let variant = parts.next().unwrap_or_default();
-    let text = |t: &str| Value::String(t.to_owned());
-    let mut members =
-        vec![("architecture".to_owned(), text(architecture)), ("os".to_owned(), text(os))];
-    if !variant.is_empty() {
-        members.push(("variant".to_owned(), text(variant)));
+pub(super) fn platform_json(text: &str) -> std::result::Result<String, String> {
+    let platform: Platform =
+        text.parse().map_err(|e: oci::platform::InvalidPlatform| e.to_string())?;
+    let platform = platform.normalized();
+    let shown = OciPlatform {
+        architecture: platform.architecture,
+        os: platform.os,
+        variant: platform.variant,
+        ..OciPlatform::default()
+    };
+    Ok(engine_api::encode(&shown, engine_api::ApiVersion::MAX).trim_end().to_owned())
+}
+
+/// A query for the platform that the flag names, if it does.
+pub(super) fn for_platform(s: &Session, query: Query) -> Result<Query> {
+    match s.matches.text("platform") {
+        "" => Ok(query),
+        text => {
+            let json = platform_json(text);
+            let json = json.map_err(|e| CliError::new(format!("invalid platform: {e}")))?;
+            Ok(query.with("platform", &json))
+        }
     }
-    Value::Object(members).to_string()
 }
 
 /// Checks that this can be the name of an image.
@@ -144,6 +156,12 @@ pub(super) async fn push(s: &Session) -> Result<()> {
     let typed = m.arg(0);
     check_name(typed).map_err(CliError::new)?;
     content_trust(m).map_err(CliError::new)?;
+    let platform = match m.text("platform") {
+        "" => String::new(),
+        text => {
+            platform_json(text).map_err(|e| CliError::new(format!("Invalid platform {text}{e}")))?
+        }
+    };
     let all = m.on("all-tags");
     let (bare, digest) = match typed.split_once('@') {
         Some((bare, _)) => (bare, true),
@@ -161,10 +179,7 @@ pub(super) async fn push(s: &Session) -> Result<()> {
     if !all && bare == repository && !quiet {
         s.line("Using default tag: latest");
     }
-    let mut query = Query::new().maybe("tag", tag);
-    if m.given("platform") {
-        query = query.with("platform", &platform_json(m.text("platform")));
-    }
+    let query = Query::new().maybe("tag", tag).maybe("platform", &platform);
     let client = s.client().await?;
     let auth = [credentials::header(&s.config, domain(typed))];
     let path = format!("/images/{repository}/push");
@@ -198,7 +213,7 @@ pub(super) async fn remove(s: &Session) -> Result<()> {
     let force = m.on("force");
     let mut query = Query::new().flag("force", force).flag("noprune", m.on("no-prune"));
     for platform in m.texts("platform") {
-        query = query.with("platforms", &platform_json(platform));
+        query = query.with("platforms", &platform_json(platform).map_err(CliError::new)?);
     }
     let client = s.client().await?;
     let (mut errors, mut fatal) = (Vec::new(), false);
@@ -240,10 +255,7 @@ pub(super) async fn load(s: &Session) -> Result<()> {
     }
     let mut source = open(input).await?;
     let quiet = m.on("quiet") || !raw::stdout_is_terminal();
-    let mut query = Query::new().with("quiet", if quiet { "1" } else { "0" });
-    if m.given("platform") {
-        query = query.with("platform", &platform_json(m.text("platform")));
-    }
+    let query = for_platform(s, Query::new().with("quiet", if quiet { "1" } else { "0" }))?;
     let payload = Payload::Stream("application/x-tar", &mut *source);
     let client = s.client().await?;
     let mut answer = client.call("POST", "/images/load", &query, payload).await?;
@@ -340,10 +352,7 @@ async fn write_archive(s: &Session, path: &str, query: &Query, what: &str) -> Re
 
 pub(super) async fn save(s: &Session) -> Result<()> {
     let m = &s.matches;
-    let mut query = m.args.iter().fold(Query::new(), |q, name| q.with("names", name));
-    if m.given("platform") {
-        query = query.with("platform", &platform_json(m.text("platform")));
-    }
+    let query = for_platform(s, m.args.iter().fold(Query::new(), |q, name| q.with("names", name)))?;
     write_archive(s, "/images/get", &query, "save image").await
 }
 

@@ -28,11 +28,15 @@ async fn container(
 }
 
 async fn image(s: &Session, name: &str) -> std::result::Result<Found, engine_client::ClientError> {
-    let mut query = Query::new();
-    if s.matches.given("platform") {
-        query = query.with("platform", &super::images::platform_json(s.matches.text("platform")));
-    }
-    one::<ImageInspect>(s, &format!("/images/{name}/json"), &query).await
+    one_image(s, name, &Query::new()).await
+}
+
+async fn one_image(
+    s: &Session,
+    name: &str,
+    query: &Query,
+) -> std::result::Result<Found, engine_client::ClientError> {
+    one::<ImageInspect>(s, &format!("/images/{name}/json"), query).await
 }
 
 async fn network(
@@ -69,7 +73,14 @@ pub(super) async fn containers(s: &Session) -> Result<()> {
 }
 
 pub(super) async fn images(s: &Session) -> Result<()> {
-    all(s, image).await
+    let query = match s.matches.text("platform") {
+        "" => Query::new(),
+        text => {
+            let platform = super::images::platform_json(text).map_err(CliError::new)?;
+            Query::new().with("platform", &platform)
+        }
+    };
+    all(s, async |s, name| one_image(s, name, &query).await).await
 }
 
 pub(super) async fn networks(s: &Session) -> Result<()> {

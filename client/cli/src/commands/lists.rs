@@ -1,9 +1,9 @@
 //! Commands that print lists.
 
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::session::Session;
 use crate::show::list::{List, Row};
-use crate::show::rows;
+use crate::show::{rows, tree};
 use engine_api::filters::Filters;
 use engine_api::{ContainerSummary, ImageHistoryItem, ImageSummary, NetworkInspect};
 use engine_client::Query;
@@ -65,8 +65,38 @@ pub(super) async fn containers(s: &Session) -> Result<()> {
     print(s, &list, &rows)
 }
 
+/// Images with their platforms.
+async fn image_tree(s: &Session) -> Result<()> {
+    let m = &s.matches;
+    let other = [
+        ("quiet", m.on("quiet")),
+        ("no-trunc", m.on("no-trunc")),
+        ("show-digest", m.on("digests")),
+        ("format", !m.text("format").is_empty()),
+    ];
+    if let Some((flag, _)) = other.iter().find(|(_, given)| *given) {
+        return Err(CliError::new(format!("--{flag} is not yet supported with --tree")));
+    }
+    let query = Query::new().flag("all", m.on("all")).flag("manifests", true);
+    let found: Vec<ImageSummary> = s.get("/images/json", &image_query(s, query)).await?;
+    s.print(&tree::draw(&found, m.on("all")));
+    Ok(())
+}
+
+/// The conditions of a list of images.
+fn image_query(s: &Session, query: Query) -> Query {
+    let mut filters = filters(s);
+    if !s.matches.arg(0).is_empty() {
+        filters = filters.with("reference", s.matches.arg(0));
+    }
+    filter_query(query, &filters)
+}
+
 pub(super) async fn images(s: &Session) -> Result<()> {
     let m = &s.matches;
+    if m.on("tree") {
+        return image_tree(s).await;
+    }
     let digests = m.on("digests");
     let table = if digests {
         "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
@@ -77,11 +107,7 @@ pub(super) async fn images(s: &Session) -> Result<()> {
     if format == "raw" {
         format = "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n".into();
     }
-    let mut filters = filters(s);
-    if !m.arg(0).is_empty() {
-        filters = filters.with("reference", m.arg(0));
-    }
-    let query = filter_query(Query::new().flag("all", m.on("all")), &filters);
+    let query = image_query(s, Query::new().flag("all", m.on("all")));
     let found: Vec<ImageSummary> = s.get("/images/json", &query).await?;
     let needs_digest = digests || format.contains("{{.Digest}}");
     let list = List { format, headings: rows::IMAGE };
@@ -99,10 +125,7 @@ pub(super) async fn history(s: &Session) -> Result<()> {
         "table {{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
     };
     let format = format_of(s, "", table, "{{.ID}}");
-    let mut query = Query::new();
-    if m.given("platform") {
-        query = query.with("platform", &super::images::platform_json(m.text("platform")));
-    }
+    let query = super::images::for_platform(s, Query::new())?;
     let path = format!("/images/{}/history", m.arg(0));
     let found: Vec<ImageHistoryItem> = s.get(&path, &query).await?;
     let list = List { format, headings: rows::HISTORY };

@@ -9,9 +9,11 @@ mod info;
 mod inspect;
 mod lists;
 mod login;
+mod manifest;
 mod networks;
 mod prune;
 mod run;
+mod search;
 mod start;
 mod update;
 mod usage;
@@ -81,6 +83,11 @@ operations! {
     Login => login::login,
     Logout => login::logout,
     Logs => containers::logs,
+    ManifestAnnotate => manifest::annotate,
+    ManifestCreate => manifest::create,
+    ManifestInspect => manifest::inspect,
+    ManifestPush => manifest::push,
+    ManifestRemove => manifest::remove,
     NetworkConnect => networks::connect,
     NetworkCreate => networks::create,
     NetworkDisconnect => networks::disconnect,
@@ -97,6 +104,7 @@ operations! {
     Restart => containers::restart,
     Run => run::run,
     Save => images::save,
+    Search => search::search,
     Start => start::start,
     Stop => containers::stop,
     SystemPrune => prune::system,

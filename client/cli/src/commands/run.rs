@@ -76,6 +76,11 @@ async fn make(s: &Session, mut request: ContainerCreateRequest) -> Result<String
         "" => std::env::var("DOCKER_DEFAULT_PLATFORM").unwrap_or_default(),
         text => text.to_owned(),
     };
+    if !platform.is_empty()
+        && let Err(e) = platform.parse::<oci::Platform>()
+    {
+        return Err(CliError::new(format!("error parsing specified platform: {e}")));
+    }
     let query = Query::new().maybe("name", m.text("name")).maybe("platform", &platform);
     let quiet = m.on("quiet");
     if pull == "always" {

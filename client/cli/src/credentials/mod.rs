@@ -83,10 +83,15 @@ pub(crate) fn get(config: &Config, key: &str) -> Result<AuthConfig, CliError> {
     Ok(auth)
 }
 
-/// The value of `X-Registry-Auth` for an image's registry. A helper that fails means nobody, as
-/// for other clients of these files.
+/// The credentials for an image's registry. A helper that fails means nobody, as for other clients
+/// of these files.
+pub(crate) fn of_domain(config: &Config, domain: &str) -> AuthConfig {
+    get(config, key_of(domain)).unwrap_or_default()
+}
+
+/// The value of `X-Registry-Auth` for an image's registry.
 pub(crate) fn header(config: &Config, domain: &str) -> (&'static str, String) {
-    let auth = get(config, key_of(domain)).unwrap_or_default();
+    let auth = of_domain(config, domain);
     ("X-Registry-Auth", URL_SAFE.encode(encode(&auth, ApiVersion::MAX)))
 }
 

@@ -4,4 +4,5 @@
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod rows;
+pub(crate) mod tree;
 pub(crate) mod units;

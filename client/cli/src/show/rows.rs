@@ -3,7 +3,8 @@
 use super::list::{Cell, Row};
 use super::units::{ago, ellipsis, human_size, human_size_3, local_time, short_id};
 use engine_api::{
-    ContainerSummary, ImageHistoryItem, ImageSummary, NetworkInspect, Port, StringMap,
+    ContainerSummary, ImageHistoryItem, ImageSummary, NetworkInspect, Port, SearchResult,
+    StringMap, Volume,
 };
 
 fn text(name: &'static str, value: impl Into<String>) -> (&'static str, Cell) {
@@ -281,5 +282,71 @@ pub(crate) fn network(n: &NetworkInspect, full: bool) -> Row {
             text("Scope", n.scope.clone()),
         ],
         labels,
+    }
+}
+
+/// Columns of volumes.
+pub(crate) const VOLUME: &[(&str, &str)] = &[
+    ("Name", "VOLUME NAME"),
+    ("Driver", "DRIVER"),
+    ("Scope", "SCOPE"),
+    ("Availability", "AVAILABILITY"),
+    ("Group", "GROUP"),
+    ("Links", "LINKS"),
+    ("Mountpoint", "MOUNTPOINT"),
+    ("Size", "SIZE"),
+    ("Status", "STATUS"),
+    ("Labels", "LABELS"),
+];
+
+/// A row of volumes.
+pub(crate) fn volume(v: &Volume) -> Row {
+    // Those are told of volumes of a cluster alone.
+    let none = || "N/A".to_owned();
+    let labels = v.labels.clone().unwrap_or_default();
+    let usage = v.usage_data.as_ref();
+    Row {
+        kind: "*formatter.volumeContext",
+        cells: vec![
+            text("Availability", none()),
+            text("Driver", v.driver.clone()),
+            text("Group", none()),
+            text("Labels", label_text(&labels)),
+            text("Links", usage.map_or_else(none, |usage| usage.ref_count.to_string())),
+            text("Mountpoint", v.mountpoint.clone()),
+            text("Name", v.name.clone()),
+            text("Scope", v.scope.clone()),
+            text("Size", usage.map_or_else(none, |usage| human_size(usage.size as f64))),
+            text("Status", none()),
+        ],
+        labels,
+    }
+}
+
+/// Columns of `search`.
+pub(crate) const HIT: &[(&str, &str)] = &[
+    ("Name", "NAME"),
+    ("Description", "DESCRIPTION"),
+    ("StarCount", "STARS"),
+    ("IsOfficial", "OFFICIAL"),
+];
+
+/// A row of `search`.
+pub(crate) fn hit(hit: &SearchResult, full: bool, is_json: bool) -> Row {
+    let description = hit.description.replace(['\n', '\r'], " ");
+    let official = match (hit.is_official, is_json) {
+        (official, true) => official.to_string(),
+        (true, false) => "[OK]".to_owned(),
+        (false, false) => String::new(),
+    };
+    Row {
+        kind: "*registry.searchContext",
+        cells: vec![
+            text("Description", if full { description } else { ellipsis(&description, 45) }),
+            text("IsOfficial", official),
+            text("Name", hit.name.clone()),
+            text("StarCount", hit.star_count.to_string()),
+        ],
+        labels: StringMap::new(),
     }
 }

@@ -87,6 +87,7 @@ pub(super) const LS: Command = Command::new(
     FORMAT,
     NO_TRUNC,
     switch("quiet", 'q', "Print IDs only"),
+    switch("tree", '\0', "List platforms below their images (EXPERIMENTAL)").since("1.47"),
 ]);
 
 const PRUNE: Command = Command::new(
@@ -174,6 +175,20 @@ pub(super) const SAVE: Command = Command::new(
 .flags(&[
     text("output", 'o', "File to write, in place of standard output"),
     text("platform", '\0', "Save this platform only (\"os[/arch[/variant]]\")").since("1.48"),
+]);
+
+pub(super) const SEARCH: Command = Command::new(
+    "search",
+    "[OPTIONS] TERM",
+    Arity::Exactly(1),
+    Op::Search,
+    "Look for images in a registry",
+)
+.flags(&[
+    FILTER,
+    Flag { help: "Shape the output by a Go template", ..FORMAT },
+    Flag::new("limit", '\0', Kind::Int, "", "Most results to show"),
+    NO_TRUNC,
 ]);
 
 pub(super) const TAG: Command = Command::new(

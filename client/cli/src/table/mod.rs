@@ -4,6 +4,7 @@
 mod container;
 mod create;
 mod image;
+mod manifest;
 mod network;
 mod system;
 
@@ -117,11 +118,14 @@ static COMMANDS: &[Command] = &[
     image::LS.at_root("images", Section::Common(7)),
     system::LOGIN.at_root("login", Section::Common(8)),
     system::LOGOUT.at_root("logout", Section::Common(9)),
+    image::SEARCH.at_root("search", Section::Common(10)),
     VERSION.at_root("version", Section::Common(11)),
     system::INFO.at_root("info", Section::Common(12)),
     Command::group("container", "Work with containers", container::COMMANDS),
     Command::group("context", "Work with contexts", system::CONTEXT),
     Command::group("image", "Work with images", image::COMMANDS),
+    Command::group("manifest", "Work with lists of manifests", manifest::COMMANDS)
+        .long(manifest::LONG),
     Command::group("network", "Work with networks", network::COMMANDS),
     Command::group("system", "Work with the engine", system::COMMANDS),
     container::ATTACH,

@@ -67,7 +67,7 @@ const DF: Command = Command::new(
     Op::SystemUsage,
     "Tell what images, containers and volumes take",
 )
-.flags(&[FORMAT]);
+.flags(&[FORMAT, switch("verbose", 'v', "Tell of each thing by itself")]);
 
 const PRUNE: Command =
     Command::new("prune", "[OPTIONS]", Arity::None, Op::SystemPrune, "Remove what is not in use")

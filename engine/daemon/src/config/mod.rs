@@ -10,6 +10,7 @@ mod settings;
 
 use std::path::PathBuf;
 
+use ::options::{Given, Values};
 use thiserror::Error;
 
 use self::options::TABLE;
@@ -47,22 +48,46 @@ pub enum ConfigError {
     Value(String),
 }
 
+/// Reads flags and file again, for a daemon that runs with `before`: of what the configuration
+/// sets, that which may change while the daemon runs is taken, the rest stays.
+///
+/// # Errors
+/// As `read`; then all stays.
+pub fn reread(args: &[String], before: &Settings) -> Result<Settings, ConfigError> {
+    let (values, _) = values(args)?;
+    let fresh = Settings::from_values(&values).map_err(ConfigError::Value)?;
+    let settings = before.reloaded(fresh, |key| values.contains_key(key));
+    crate::startup::check(&settings).map_err(ConfigError::Value)?;
+    Ok(settings)
+}
+
 /// Reads flags, then the file that they name (or the default one, which may be missing),
 /// and puts both together.
 ///
 /// # Errors
 /// A [`ConfigError`] that names the flag, key or file.
 pub fn read(args: &[String]) -> Result<Request, ConfigError> {
-    let given = TABLE.parse(args).map_err(|error| ConfigError::Usage(error.0))?;
+    let given = parse(args)?;
     if given.is_set("help") {
         return Ok(Request::Help(TABLE.help()));
     }
     if given.is_set("version") {
         return Ok(Request::Version);
     }
+    let (values, is_check) = values(args)?;
+    let settings = Settings::from_values(&values).map_err(ConfigError::Value)?;
+    Ok(if is_check { Request::Valid } else { Request::Serve(Box::new(settings)) })
+}
+
+fn parse(args: &[String]) -> Result<Given, ConfigError> {
+    TABLE.parse(args).map_err(|error| ConfigError::Usage(error.0))
+}
+
+/// What flags and file say together, and whether they are to be checked alone.
+fn values(args: &[String]) -> Result<(Values, bool), ConfigError> {
+    let given = parse(args)?;
     let mut values = file::read(given.text("config-file"), &given.values)?;
     let is_check = given.is_set("validate");
     values.extend(given.values);
-    let settings = Settings::from_values(&values).map_err(ConfigError::Value)?;
-    Ok(if is_check { Request::Valid } else { Request::Serve(Box::new(settings)) })
+    Ok((values, is_check))
 }

@@ -53,6 +53,7 @@ pub(super) const TABLE: Table = Table {
 #[rustfmt::skip]
 const OPTIONS: &[Opt] = &[
     row("add-runtime", None, "runtimes", RUNTIMES, "Another OCI runtime, as name=path"),
+    row("allow-nondistributable-artifacts", None, "allow-nondistributable-artifacts", List, "Accepted: nondistributable artifacts are always pushed"),
     row("bip", None, "bip", Text, "Address and prefix of the default bridge"),
     row("bridge", Some('b'), "bridge", Text, "Default bridge to use; `none` for no default network"),
     row("cgroup-parent", None, "cgroup-parent", Text, "Parent cgroup of all containers"),

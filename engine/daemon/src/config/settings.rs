@@ -1,6 +1,7 @@
 //! What the daemon runs with: every option in its own type, defaults filled in.
 
 mod registries;
+mod reload;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -39,7 +39,7 @@ impl From<images::ImageError> for ApiError {
     fn from(e: images::ImageError) -> Self {
         use images::ImageError;
         match e {
-            ImageError::NotFound(_) => Self::not_found(e.to_string()),
+            ImageError::NotFound(_) | ImageError::Platform(_) => Self::not_found(e.to_string()),
             ImageError::Ambiguous(_) | ImageError::Reference(_) | ImageError::Invalid(_) => {
                 Self::bad_request(e.to_string())
             }
@@ -107,6 +107,8 @@ pub async fn create(engine: &Arc<Engine>, wish: Wish) -> Result<ContainerCreateR
     spec.mounts = planned;
     let power = if spec.host.auto_remove { Class::Crash } else { Class::Power };
     let mounted = engine.images.prepare(&id, &image, LEASE).await?;
+    let has_volumes = spec.mounts.iter().any(|mount| mount.point.kind == "volume");
+    let volumes = if has_volumes { Some(engine.volumes.lock().await) } else { None };
     let finished = finish(engine, &spec, power).await;
     if let Err(e) = finished {
         undo(engine, &spec).await;
@@ -122,6 +124,7 @@ pub async fn create(engine: &Arc<Engine>, wish: Wish) -> Result<ContainerCreateR
     *container.mounts.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
         Some(mounted.collect());
     engine.add_container(Arc::clone(&container));
+    drop(volumes);
     reservation.keep();
     container.tell("create", &[]);
     warnings.extend(upgraded.warnings);
@@ -142,15 +145,10 @@ fn image(
         ));
     }
     let image = engine.images.resolve(name)?;
-    let Some(wanted) = platform else { return Ok(image) };
-    let own = &image.config;
-    let own = Platform::new(&own.os, &own.architecture, &own.variant).normalized();
-    if wanted.rank(&own).is_some() {
-        return Ok(image);
+    match platform {
+        Some(wanted) => Ok(images::check_platform(&image, name, wanted).map(|()| image)?),
+        None => Ok(image),
     }
-    Err(ApiError::not_found(format!(
-        "image with reference {name} was found but its platform ({own}) does not match the specified platform ({wanted})"
-    )))
 }
 
 /// What follows from the rest of the request.

@@ -151,7 +151,7 @@ pub fn host(engine: &Engine, host: &mut HostConfig) -> Checked<Vec<String>> {
     }
     engine.runtime(&host.runtime).map_err(ApiError::bad_request)?;
     if host.runtime.is_empty() {
-        host.runtime.clone_from(&engine.settings.default_runtime);
+        host.runtime.clone_from(&engine.current.load().default_runtime);
     }
     for place in host.tmpfs.iter().flatten().map(|(place, _)| place) {
         mount::destination(place).map_err(ApiError::bad_request)?;

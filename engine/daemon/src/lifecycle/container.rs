@@ -321,10 +321,13 @@ impl Container {
     /// Writes the tombstone in place of the records, frees the name, and begins the tear-down.
     fn forget(self: &Arc<Self>, machine: &Machine<Reply>, volumes: bool) {
         let row = self.row();
-        let tombstone = Tombstone {
-            snapshotter: row.fixed.snapshotter.clone(),
-            volumes: if volumes { row.fixed.anonymous.clone() } else { Vec::new() },
-        };
+        let mut volumes = if volumes { row.fixed.anonymous.clone() } else { Vec::new() };
+        if !volumes.is_empty() {
+            // Another container may have taken one over with `--volumes-from`.
+            let users = crate::volumes::users(&self.deps);
+            volumes.retain(|name| users.get(name).is_none_or(|users| users.len() <= 1));
+        }
+        let tombstone = Tombstone { snapshotter: row.fixed.snapshotter.clone(), volumes };
         let mut batch = Batch::default().delete(records::SPECS, self.id.as_bytes());
         batch = batch.delete(records::STATES, self.id.as_bytes());
         for volume in &tombstone.volumes {

@@ -168,13 +168,8 @@ pub async fn bury(deps: Deps, id: String, tombstone: Tombstone) {
     folders.extend(
         tombstone.volumes.iter().map(|v| crate::volumes::folder(&deps.settings.data_root, v)),
     );
-    for folder in folders {
-        match std::fs::remove_dir_all(&folder) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                warn!("removing {}: {e}", folder.display());
-            }
-            _ => {}
-        }
+    for folder in &folders {
+        crate::volumes::remove_folder(folder);
     }
     if let Err(e) =
         deps.store.commit(Class::Crash, Batch::default().delete(TOMBSTONES, id.as_bytes()))

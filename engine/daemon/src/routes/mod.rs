@@ -17,3 +17,4 @@ mod patterns;
 pub mod registries;
 pub mod system;
 pub mod transfers;
+pub mod volumes;

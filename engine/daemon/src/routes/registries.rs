@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine_api::filters::Filters;
 use engine_api::{
-    AuthConfig, AuthResponse, DistributionInspect, OciDescriptor, OciPlatform, SearchResult, decode,
+    AuthConfig, AuthResponse, DistributionInspect, OciDescriptor, SearchResult, decode,
 };
 use oci::image::ImageConfig;
 use oci::{Platform, Reference};
@@ -95,13 +95,7 @@ async fn distribution(engine: Arc<Engine>, request: Request) -> Reply {
     let told = |e: registry_client::Error| e.told(Asked::Inspect(&reference));
     let raw = repository.manifest(&Which::of(&reference)).await.map_err(told)?;
     let platforms = platforms(&repository, &raw).await?;
-    let platforms = platforms.into_iter().map(|p| OciPlatform {
-        architecture: p.architecture,
-        os: p.os,
-        os_version: p.os_version,
-        os_features: Some(p.os_features).filter(|list| !list.is_empty()),
-        variant: p.variant,
-    });
+    let platforms = platforms.iter().map(images::api_platform);
     let answer = DistributionInspect {
         descriptor: OciDescriptor {
             media_type: raw.descriptor.media_type.clone(),

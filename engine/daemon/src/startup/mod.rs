@@ -4,6 +4,7 @@ mod containerd;
 mod events;
 mod facts;
 mod registries;
+mod reload;
 mod restore;
 mod serve;
 
@@ -20,6 +21,7 @@ use metastore::{Format, Store};
 use network::{Config as NetworkConfig, Networks};
 use oci::Platform;
 use sys::lock::Lock;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -56,9 +58,17 @@ fn machine(what: &str) -> impl FnOnce(std::io::Error) -> StartupError {
     move |e| StartupError::Machine(format!("{what}: {e}"))
 }
 
-/// Runs the daemon until `stop`.
-pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), StartupError> {
-    let settings = Arc::new(settings);
+/// Why these settings can't be used, as far as the machine need not be asked.
+pub(crate) fn check(settings: &Settings) -> Result<(), String> {
+    registries::remote(settings).map(drop)
+}
+
+/// Runs the daemon until `stop`, with the settings that `reloads` holds now and later.
+pub async fn run(
+    reloads: watch::Receiver<Settings>,
+    stop: CancellationToken,
+) -> Result<(), StartupError> {
+    let settings = Arc::new(reloads.borrow().clone());
     let remote = registries::remote(&settings).map_err(StartupError::Machine)?;
     prepare_folders(&settings)?;
     let _locks = lock(&settings)?;
@@ -71,6 +81,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Star
         Some(Ok(engine)) => {
             info!("ferryd {} is ready", env!("CARGO_PKG_VERSION"));
             tell("READY=1");
+            tokio::spawn(reload::follow(Arc::clone(&engine), reloads));
             serve::serve(&engine, listeners, stop).await;
             tell("STOPPING=1");
             restore::end(&engine).await;

@@ -42,6 +42,7 @@ pub(super) async fn load(engine: &Arc<Engine>) -> Result<(), StartupError> {
         let id = String::from_utf8_lossy(&id).into_owned();
         engine.chores.spawn(lifecycle::bury(Arc::clone(engine), id, stone));
     }
+    crate::volumes::finish_removals(engine)?;
     exec::load(engine)?;
     resume_sinks(engine).await;
     recall_sandboxes(engine).await;
@@ -131,7 +132,7 @@ const TEAR_DOWN: Duration = Duration::from_secs(10);
 /// An orderly end: with live restore containers run on, else they are stopped, and those that take
 /// longer than their own time and the daemon's are left.
 pub(super) async fn end(engine: &Arc<Engine>) {
-    let containers = if engine.settings.live_restore { Vec::new() } else { engine.all() };
+    let containers = if engine.current.load().live_restore { Vec::new() } else { engine.all() };
     let stopped = join_all(containers.iter().map(|c| c.ask(Message::Shutdown)));
     match patience(engine, &containers) {
         None => drop(stopped.await),
@@ -157,7 +158,7 @@ pub(super) async fn end(engine: &Arc<Engine>) {
 /// How long all containers may take to stop; without end if one of them may.
 fn patience(engine: &Engine, containers: &[Arc<Container>]) -> Option<Duration> {
     let limit = |seconds: i64| u64::try_from(seconds).ok().map(Duration::from_secs);
-    let mut longest = limit(engine.settings.shutdown_timeout)?;
+    let mut longest = limit(engine.current.load().shutdown_timeout)?;
     for container in containers.iter().filter(|c| c.row().state.phase.has_task()) {
         let Ok(spec) = container.spec() else { continue };
         let own = match spec.config.stop_timeout {

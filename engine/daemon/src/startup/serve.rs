@@ -69,6 +69,7 @@ pub(super) async fn serve(engine: &Arc<Engine>, listeners: Vec<Listener>, stop: 
     routes::images::register(&mut router, engine);
     routes::registries::register(&mut router, engine);
     routes::system::register(&mut router, engine);
+    routes::volumes::register(&mut router, engine);
     let networks = routes::networks::Context {
         reader: engine.networks.clone(),
         thread: engine.network.clone(),

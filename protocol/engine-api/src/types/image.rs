@@ -11,6 +11,7 @@ api! {
         labels: Option<StringMap> = "Labels";
         parent_id: String = "ParentId".go("ParentID");
         descriptor: Option<OciDescriptor> = "Descriptor".omitempty().since(48);
+        manifests: Option<Vec<ImageManifest>> = "Manifests".omitempty().since(47);
         repo_digests: Option<Vec<String>> = "RepoDigests";
         repo_tags: Option<Vec<String>> = "RepoTags";
         shared_size: i64 = "SharedSize";
@@ -40,6 +41,41 @@ api! {
         root_fs: RootFs = "RootFS";
         metadata: ImageMetadata = "Metadata";
         descriptor: Option<OciDescriptor> = "Descriptor".omitempty().since(48);
+        manifests: Option<Vec<ImageManifest>> = "Manifests".omitempty().since(48);
+    }
+
+    /// What an image has for one platform, or says about itself.
+    ImageManifest = "image.ManifestSummary" {
+        id: String = "ID";
+        descriptor: OciDescriptor = "Descriptor";
+        available: bool = "Available";
+        size: ImageManifestSize = "Size";
+        kind: String = "Kind";
+        image_data: Option<ImageManifestData> = "ImageData".omitempty();
+        attestation_data: Option<AttestationData> = "AttestationData".omitempty();
+    }
+
+    /// What a manifest takes: its content, and that with what is unpacked.
+    ImageManifestSize = "image.ManifestSize" {
+        content: i64 = "Content";
+        total: i64 = "Total";
+    }
+
+    /// An image's manifest.
+    ImageManifestData = "image.ImageProperties" {
+        platform: OciPlatform = "Platform";
+        size: UnpackedSize = "Size";
+        containers: Option<Vec<String>> = "Containers";
+    }
+
+    /// What is unpacked of an image.
+    UnpackedSize = "image.UnpackedSize" {
+        unpacked: i64 = "Unpacked";
+    }
+
+    /// The manifest that says something about another.
+    AttestationData = "image.AttestationProperties" {
+        about: String = "For".go("For");
     }
 
     /// The configuration that containers of an image start with.

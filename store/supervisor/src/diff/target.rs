@@ -4,10 +4,6 @@ use crate::Error;
 use archive::{Applied, Decompressor, Root, Whiteouts};
 use containerd_api::types::Mount;
 use oci::Algorithm;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen,
-};
 use std::io::Read;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -84,11 +80,10 @@ impl Target {
                 _mount: None,
             });
         }
-        let failed = |e: rustix::io::Errno| Error::Io {
+        let fd = sys::mount::read_only_overlay(&stack).map_err(|source| Error::Io {
             what: "mounting an overlay to read it".into(),
-            source: e.into(),
-        };
-        let fd = overlay(&stack).map_err(failed)?;
+            source,
+        })?;
         let folder = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
         Ok(Self { folder, lowers: Vec::new(), whiteouts: Whiteouts::Keep, _mount: Some(fd) })
     }
@@ -111,24 +106,6 @@ impl Target {
     pub(super) fn open(&self) -> Result<Root, Error> {
         Root::open(&self.folder).map_err(|e| Error::Other(e.to_string()))
     }
-}
-
-/// A read-only overlay of `stack`, topmost first, attached nowhere. `lowerdir+` (6.7) has no limit
-/// on length; older kernels take one list.
-fn overlay(stack: &[PathBuf]) -> Result<OwnedFd, rustix::io::Errno> {
-    let context = || fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC);
-    let mut fs = context()?;
-    let each = |fs: &OwnedFd| {
-        stack.iter().try_for_each(|l| fsconfig_set_string(fs, "lowerdir+", l.as_path()))
-    };
-    if each(&fs).is_err() {
-        fs = context()?;
-        let list: Vec<&[u8]> = stack.iter().map(|l| l.as_os_str().as_encoded_bytes()).collect();
-        fsconfig_set_string(&fs, "lowerdir", list.join(&b':'))?;
-    }
-    fsconfig_set_flag(&fs, "ro")?;
-    fsconfig_create(&fs)?;
-    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
 }
 
 /// Unpacks a possibly compressed layer into the folder of a fresh snapshot without parent, as a

@@ -77,7 +77,7 @@ fn summary(engine: &Engine, container: &Container, row: &Row) -> ContainerSummar
     ContainerSummary {
         id: container.id.clone(),
         names: vec![format!("/{}", row.name)],
-        image: fixed.image.clone(),
+        image: image_name(engine, row),
         image_id: fixed.image_id.clone(),
         image_manifest_descriptor: fixed.manifest.clone(),
         command: fixed.command.clone(),
@@ -93,6 +93,15 @@ fn summary(engine: &Engine, container: &Container, row: &Row) -> ContainerSummar
         network_settings: SummaryNetworkSettings { networks: networks(engine, container, row) },
         mounts: fixed.mounts.clone(),
         ..ContainerSummary::default()
+    }
+}
+
+/// What a container's image was called at its creation, as long as that still means it.
+fn image_name(engine: &Engine, row: &Row) -> String {
+    let (name, id) = (&row.fixed.image, &row.fixed.image_id);
+    match engine.images.resolve(name) {
+        Ok(image) if image.id.to_string() == *id => name.clone(),
+        _ => id.clone(),
     }
 }
 

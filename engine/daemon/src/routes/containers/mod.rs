@@ -8,6 +8,7 @@ mod list;
 mod logs;
 mod prune;
 mod top;
+mod tree;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub fn register(router: &mut Router, engine: &Arc<Engine>) {
         "ContainerPrune" prune::prune;
         "ContainerInspect" inspect::inspect;
         "ContainerTop" top::top;
+        "ContainerChanges" tree::changes;
         "ContainerLogs" logs::logs;
         "ContainerResize" resize;
         "ContainerStart" start;
@@ -52,6 +54,9 @@ pub fn register(router: &mut Router, engine: &Arc<Engine>) {
         "ContainerWait" wait;
         "ContainerAttach" attach::attach;
         "ContainerDelete" delete;
+    });
+    routes!(router.on_while_there(engine) {
+        "ContainerExport" tree::export;
     });
 }
 

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine_api::{ApiVersion, JsonMessage};
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use images::{ImageError, ImportRequest, Progress, PullRequest, hello};
 use oci::{Digest, Platform, Reference};
 
@@ -13,6 +14,9 @@ use super::{Reply, tell};
 use crate::engine::Engine;
 use crate::http::{ApiError, Request, Response, Router};
 use crate::routes::transfers::{auth_config, meta_headers, streamed};
+
+/// Between two messages about an import.
+const EVERY: Duration = Duration::from_millis(100);
 
 /// Registers the route.
 pub(super) fn register(router: &mut Router, engine: &Arc<Engine>) {
@@ -23,7 +27,7 @@ pub(super) fn register(router: &mut Router, engine: &Arc<Engine>) {
 async fn create(engine: Arc<Engine>, request: Request) -> Reply {
     let platform = platform(&request)?;
     if request.query.get("fromImage").is_empty() {
-        return import(engine, request).await;
+        return import(engine, request, platform).await;
     }
     pull(engine, &request, platform).await
 }
@@ -39,26 +43,63 @@ fn platform(request: &Request) -> Result<Option<Platform>, ApiError> {
     platform.map(Some).map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
-async fn import(engine: Arc<Engine>, request: Request) -> Reply {
-    let from = request.query.get("fromSrc").to_owned();
-    if from != "-" {
-        return Err(ApiError::not_implemented(format!(
-            "import from {from} is not supported by Ferry yet: send the archive itself"
-        )));
+async fn import(engine: Arc<Engine>, request: Request, platform: Option<Platform>) -> Reply {
+    if platform.as_ref().is_some_and(|platform| platform.os != "linux") {
+        return Err(ApiError::bad_request("operating system is not supported"));
     }
     let query = &request.query;
     let mut config = oci::image::RunConfig::default();
     let changes: Vec<String> = query.all("changes").map(str::to_owned).collect();
     images::apply_changes(&mut config, &changes)?;
     let reference = new_name(query.get("repo"), query.get("tag"))?;
-    let message = query.get("message").to_owned();
-    let name = reference.as_ref().map(Reference::familiar);
+    let from = query.get("fromSrc").to_owned();
+    let message = match query.get("message") {
+        "" => format!("Imported from {from}"),
+        text => text.to_owned(),
+    };
+    let import = ImportRequest { reference, message, config, platform };
+    if from != "-" {
+        return import_from(engine, from, import).await;
+    }
     let (_, body) = request.take_body();
-    let import = ImportRequest { reference, message, config };
-    let id = engine.images.import(body.into_stream(), import).await?.to_string();
-    tell(&engine, "import", &id, name.as_deref().unwrap_or(&id));
+    let id = store(&engine, body.into_stream(), import).await?;
     let line = Bytes::from(JsonMessage::status(id).line());
     Ok(Response::json_stream(Box::pin(stream::iter([Ok(line)]))))
+}
+
+/// Makes an image of a stream and tells of it. Returns the id.
+async fn store<S>(engine: &Engine, body: S, import: ImportRequest) -> Result<String, ApiError>
+where
+    S: Stream<Item = io::Result<Bytes>> + Send,
+{
+    let name = import.reference.as_ref().map(Reference::familiar);
+    let id = engine.images.import(body, import).await?.to_string();
+    tell(engine, "import", &id, name.as_deref().unwrap_or(&id));
+    Ok(id)
+}
+
+/// Imports what is at a URL.
+async fn import_from(engine: Arc<Engine>, from: String, import: ImportRequest) -> Reply {
+    let client = engine.remote.load().client.clone();
+    let source = client.download(&from).await?;
+    streamed(move |progress| async move {
+        let from = if from.contains("://") { from } else { format!("http://{from}") };
+        progress.tell(JsonMessage::status(format!("Downloading from {from}")));
+        let total = source.length().unwrap_or(0);
+        let (mut current, mut last, told) = (0, None::<Instant>, progress.clone());
+        let source = source.inspect(move |part| {
+            let Ok(part) = part else { return };
+            current += part.len() as u64;
+            if current == total || last.is_none_or(|last| last.elapsed() >= EVERY) {
+                last = Some(Instant::now());
+                told.tell(JsonMessage::progress("", "Importing", current, total));
+            }
+        });
+        let id = store(&engine, source, import).await?;
+        progress.tell(JsonMessage::status(id));
+        Ok(())
+    })
+    .await
 }
 
 /// The name that an import or a commit gives.
@@ -132,7 +173,7 @@ async fn built_in(
     }
     let archive = hello::archive().map_err(|error| ApiError::internal(error.to_string()))?;
     let once = stream::iter([Ok::<_, io::Error>(Bytes::from(archive))]).boxed();
-    let loaded = engine.images.load(once).await?;
+    let loaded = engine.images.load(once, None).await?;
     progress.tell(JsonMessage::status("Using the image that is built into Ferry"));
     for one in loaded {
         tell(engine, "pull", "hello-world:latest", "hello-world");

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use engine_api::filters::{IMAGES, IMAGES_PRUNE};
 use engine_api::{ImagesPruneReport, JsonMessage, StringMap};
 use futures_util::stream;
-use images::{ImageUse, ListOptions, RemoveOptions, Removed};
-use oci::Digest;
+use images::{ImageUse, ListOptions, RemoveOptions, Removed, ResolvedImage};
+use oci::{Digest, Platform};
 
 mod commit;
 mod create;
@@ -61,18 +61,60 @@ async fn list(engine: Arc<Engine>, request: Request) -> Reply {
         filters = filters.with("reference", query.get("filter"));
     }
     let shared_size = query.bool("shared-size") && version.at_least(42);
-    let options = ListOptions { filters, shared_size };
-    let list = engine.images.list(&options, &uses(&engine))?;
+    let all = query.bool("all");
+    let options = ListOptions { filters, shared_size, all };
+    let uses = uses(&engine);
+    let mut list = engine.images.list(&options, &uses)?;
+    if query.bool("manifests") && version.at_least(47) {
+        for summary in &mut list {
+            let Ok(image) = engine.images.resolve(&summary.id) else { continue };
+            summary.descriptor = Some(images::api_descriptor(&image.target));
+            summary.manifests = Some(engine.images.manifests(&image, &uses).await?);
+        }
+    }
     Ok(Response::versioned(list, request.version))
 }
 
+/// The platform that was asked for, as JSON, from the version on that knows it.
+fn wanted_platform(request: &Request, since: u16) -> Result<Option<Platform>, ApiError> {
+    if request.version.before(since) {
+        return Ok(None);
+    }
+    push::platform_json(request.query.get("platform"))
+}
+
+/// The image of a request, for the platform that it asks for.
+async fn resolve(
+    engine: &Engine,
+    name: &str,
+    platform: Option<&Platform>,
+) -> Result<Arc<ResolvedImage>, ApiError> {
+    let image = engine.images.resolve(name)?;
+    match platform {
+        Some(platform) => Ok(engine.images.for_platform(&image, name, platform).await?),
+        None => Ok(image),
+    }
+}
+
 async fn inspect(engine: Arc<Engine>, request: Request) -> Reply {
-    let image = engine.images.resolve(request.name())?;
-    Ok(Response::versioned(engine.images.inspect(&image), request.version))
+    let manifests = request.query.bool("manifests") && request.version.at_least(48);
+    let platform = wanted_platform(&request, 49)?;
+    if manifests && platform.is_some() {
+        let text = "conflicting options: manifests and platform options cannot both be set";
+        return Err(ApiError::bad_request(text));
+    }
+    let image = resolve(&engine, request.name(), platform.as_ref()).await?;
+    let mut answer = engine.images.inspect(&image);
+    if manifests {
+        answer.descriptor = Some(images::api_descriptor(&image.target));
+        answer.manifests = Some(engine.images.manifests(&image, &uses(&engine)).await?);
+    }
+    Ok(Response::versioned(answer, request.version))
 }
 
 async fn history(engine: Arc<Engine>, request: Request) -> Reply {
-    let image = engine.images.resolve(request.name())?;
+    let platform = wanted_platform(&request, 48)?;
+    let image = resolve(&engine, request.name(), platform.as_ref()).await?;
     Ok(Response::json(&engine.images.history(&image), request.version))
 }
 
@@ -86,10 +128,29 @@ async fn tag(engine: Arc<Engine>, request: Request) -> Reply {
 }
 
 async fn delete(engine: Arc<Engine>, request: Request) -> Reply {
-    let options = RemoveOptions { force: request.query.bool("force") };
-    let removed = engine.images.remove(request.name(), options, &uses(&engine)).await?;
+    let (name, force, uses) = (request.name(), request.query.bool("force"), uses(&engine));
+    let options = RemoveOptions { force, keep_parents: request.query.bool("noprune") };
+    let platforms = if request.version.at_least(50) { platforms(&request)? } else { Vec::new() };
+    let removed = match &platforms[..] {
+        [] => engine.images.remove(name, options, &uses).await?,
+        [platform] => {
+            let image = resolve(&engine, name, Some(platform)).await?;
+            if engine.images.platforms_here(&image).await?.len() > 1 {
+                engine.images.remove_platform(name, platform, force, &uses).await?
+            } else {
+                engine.images.remove(name, options, &uses).await?
+            }
+        }
+        _ => return Err(ApiError::bad_request("multiple platforms are not supported")),
+    };
     tell_removed(&engine, &removed);
     Ok(Response::json(&removed.items, request.version))
+}
+
+/// The platforms that are to go.
+fn platforms(request: &Request) -> Result<Vec<Platform>, ApiError> {
+    let given = request.query.all("platforms").map(push::platform_json);
+    given.filter_map(Result::transpose).collect()
 }
 
 async fn prune(engine: Arc<Engine>, request: Request) -> Reply {
@@ -115,10 +176,10 @@ fn tell_removed(engine: &Engine, removed: &Removed) {
 }
 
 async fn load(engine: Arc<Engine>, request: Request) -> Reply {
-    let version = request.version;
-    let quiet = request.query.bool("quiet");
+    let platform = one_platform(&request)?;
     let (_, body) = request.take_body();
-    let loaded = engine.images.load(body.into_stream()).await?;
+    // Progress is drawn from the stream's own bytes; `quiet` has nothing more to hide.
+    let loaded = engine.images.load(body.into_stream(), platform.as_ref()).await?;
     let mut lines = Vec::new();
     for one in loaded {
         let id = one.image.id.to_string();
@@ -126,17 +187,23 @@ async fn load(engine: Arc<Engine>, request: Request) -> Reply {
             Some(name) => format!("Loaded image: {name}\n"),
             None => format!("Loaded image ID: {id}\n"),
         };
-        tell(&engine, "load", &id, one.name.as_deref().unwrap_or(&id));
-        lines.push(Ok(Bytes::from(JsonMessage::stream(text).line())));
+        let name = one.name.as_deref().unwrap_or(&id);
+        tell(&engine, "load", &id, name);
+        let message = match &platform {
+            Some(wanted) if engine.images.for_platform(&one.image, name, wanted).await.is_err() => {
+                let why = format!("doesn't provide the requested platform ({wanted})");
+                JsonMessage::failure(format!("image {name} was loaded, but {why}"))
+            }
+            _ => JsonMessage::stream(text),
+        };
+        lines.push(Ok(Bytes::from(message.line())));
     }
-    // Progress is drawn from the stream's own bytes; `quiet` has nothing more to hide.
-    let _ = (version, quiet);
     Ok(Response::json_stream(Box::pin(stream::iter(lines))))
 }
 
 async fn save_one(engine: Arc<Engine>, request: Request) -> Reply {
     let names = [request.name().to_owned()];
-    archive(&engine, &names)
+    archive(&engine, &names, one_platform(&request)?).await
 }
 
 async fn save(engine: Arc<Engine>, request: Request) -> Reply {
@@ -144,11 +211,19 @@ async fn save(engine: Arc<Engine>, request: Request) -> Reply {
     if names.is_empty() {
         return Err(ApiError::internal("no images given to save"));
     }
-    archive(&engine, &names)
+    archive(&engine, &names, one_platform(&request)?).await
 }
 
-fn archive(engine: &Engine, names: &[String]) -> Reply {
-    let receiver = engine.images.save(names)?;
+/// The platform of an archive: one at most, from 1.48 on.
+fn one_platform(request: &Request) -> Result<Option<Platform>, ApiError> {
+    if request.version.at_least(48) && request.query.all("platform").count() > 1 {
+        return Err(ApiError::bad_request("multiple platform parameters not supported"));
+    }
+    wanted_platform(request, 48)
+}
+
+async fn archive(engine: &Engine, names: &[String], platform: Option<Platform>) -> Reply {
+    let receiver = engine.images.save(names, platform.as_ref()).await?;
     for name in names {
         if let Ok(image) = engine.images.resolve(name) {
             tell(engine, "save", &image.id.to_string(), name);

@@ -22,13 +22,14 @@ pub(super) fn platform_json(text: &str) -> Result<Option<Platform>, ApiError> {
     if text.is_empty() {
         return Ok(None);
     }
-    let bad = |why: &str| ApiError::bad_request(format!("failed to parse platform: {why}"));
-    let given: OciPlatform = decode(text.as_bytes()).map_err(|e| bad(&e.to_string()))?;
-    if given.os.is_empty() != given.architecture.is_empty() {
-        return Err(bad("both OS and Architecture must be provided"));
-    }
-    if given.os.is_empty() {
-        return Err(bad("at least one of the platform fields is required"));
+    let given: OciPlatform = decode(text.as_bytes()).map_err(|e| {
+        // Unlike a body's, this text has no word of its own before Go's.
+        let why = e.to_string();
+        let why = why.strip_prefix("invalid JSON: ").unwrap_or(&why);
+        ApiError::bad_request(format!("failed to parse platform: {why}"))
+    })?;
+    if given.os.is_empty() || given.architecture.is_empty() {
+        return Err(ApiError::bad_request("both OS and Architecture must be provided"));
     }
     Ok(Some(Platform::new(&given.os, &given.architecture, &given.variant)))
 }

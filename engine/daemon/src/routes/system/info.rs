@@ -88,7 +88,7 @@ fn cgroups(engine: &Engine, info: &mut SystemInfo) {
 }
 
 fn configuration(engine: &Engine, info: &mut SystemInfo) {
-    let settings = &engine.settings;
+    let settings = &engine.current.load_full();
     info.id = engine_id(settings);
     info.driver.clone_from(&settings.storage_driver);
     info.driver_status =
@@ -140,7 +140,7 @@ fn masked(url: &str) -> String {
 }
 
 fn registries(engine: &Engine) -> RegistryServiceConfig {
-    let settings = &engine.settings;
+    let settings = engine.current.load();
     let mirrors = &engine.remote.load().hosts.mirrors;
     let mirrors: Vec<String> = mirrors.iter().map(registry_client::Mirror::shown).collect();
     let docker = IndexInfo {
@@ -199,7 +199,7 @@ fn security(engine: &Engine) -> Vec<String> {
 }
 
 /// An id of this engine that survives restarts, kept beside its records.
-fn engine_id(settings: &Settings) -> String {
+pub(crate) fn engine_id(settings: &Settings) -> String {
     let file = settings.data_root.join("engine-id");
     if let Ok(id) = fs::read_to_string(&file) {
         return id.trim().to_owned();

@@ -15,6 +15,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::engine::Engine;
 use crate::http::{ApiError, Request, Response, Router};
 
+pub(crate) use info::engine_id;
+
 type Reply = Result<Response, ApiError>;
 
 /// The name under which the engine presents itself where clients expect one.
