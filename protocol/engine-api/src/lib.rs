@@ -11,6 +11,7 @@
 
 #[macro_use]
 mod declare;
+mod credentials;
 mod error;
 pub mod filters;
 pub mod json;

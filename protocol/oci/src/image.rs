@@ -85,6 +85,36 @@ pub struct Index {
     pub other: Map<String, Value>,
 }
 
+/// What a document is, told by its content: the types in descriptors lie.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Node {
+    /// Manifests by platform.
+    Index(Box<Index>),
+    /// A config and layers.
+    Manifest(Box<Manifest>),
+    /// Whatever refers to nothing: a config, an artifact.
+    Leaf,
+}
+
+impl Node {
+    /// Reads a document by its content.
+    pub fn parse(bytes: &[u8]) -> Self {
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Self::Leaf;
+        }
+        let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return Self::Leaf };
+        if value.get("manifests").is_some_and(Value::is_array) {
+            return serde_json::from_value(value)
+                .map_or(Self::Leaf, |index| Self::Index(Box::new(index)));
+        }
+        if value.get("config").is_some() && value.get("layers").is_some() {
+            return serde_json::from_value(value)
+                .map_or(Self::Leaf, |manifest| Self::Manifest(Box::new(manifest)));
+        }
+        Self::Leaf
+    }
+}
+
 /// An image config, with Docker's additions to OCI's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -325,6 +355,22 @@ mod tests {
         assert_eq!(back["docker_version"], "20.10");
         assert_eq!(back["config"]["Hostname"], "x");
         assert_eq!(back["config"]["ExposedPorts"]["80/tcp"], serde_json::json!({}));
+    }
+
+    #[test]
+    fn a_document_is_told_by_its_content_whatever_stands_before_it() {
+        let config = r#"{"digest":"sha256:DIGEST","size":1}"#.replace("DIGEST", &"a".repeat(64));
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
+        for before in ["", "\n", " \t\r\n"] {
+            let node = Node::parse(format!("{before}{manifest}").as_bytes());
+            assert!(matches!(node, Node::Manifest(_)), "{before:?}");
+            let node =
+                Node::parse(format!(r#"{before}{{"schemaVersion":2,"manifests":[]}}"#).as_bytes());
+            assert!(matches!(node, Node::Index(_)), "{before:?}");
+        }
+        for leaf in ["", "{", "[]", "{}", "plain", r#"{"architecture":"amd64"}"#] {
+            assert_eq!(Node::parse(leaf.as_bytes()), Node::Leaf, "{leaf}");
+        }
     }
 
     #[test]

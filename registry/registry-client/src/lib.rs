@@ -62,4 +62,5 @@ pub mod parse {
     pub use crate::challenge::parse as challenges;
     pub use crate::header::{ContentRange, next_link, parse_retry_after, uploaded};
     pub use crate::manifest::media_type;
+    pub use crate::token::{Grant, grant_of as token_answer};
 }

@@ -24,8 +24,10 @@ use crate::url::{Scheme, Url, encode_form};
 const MAX_ANSWER: u64 = 1 << 20;
 /// Tokens of so many kinds are kept.
 const MAX_TOKENS: usize = 256;
-/// What a token lives that does not say.
-const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+/// What a token lives that says less, or nothing.
+const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+/// What a token lives that says more.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// A token this near its end is not used any more.
 const MARGIN: Duration = Duration::from_secs(10);
 /// The name by which token servers know clients of Docker's kind.
@@ -297,22 +299,36 @@ struct TokenAnswer {
     refresh_token: Option<String>,
 }
 
-fn read(at: &At, bytes: &[u8]) -> Result<(Token, Option<String>), Error> {
-    let broken = |what: String| Error::protocol(at.clone(), what);
+/// What a token server gave.
+pub struct Grant {
+    /// The value of `Authorization`.
+    pub value: HeaderValue,
+    /// For how long.
+    pub life: Duration,
+    /// An identity token, for later.
+    pub identity: Option<String>,
+}
+
+/// Reads a token server's answer; an error is in Go's words.
+pub fn grant_of(bytes: &[u8]) -> Result<Grant, String> {
     let answer: TokenAnswer = serde_json::from_slice(bytes).map_err(|error| {
-        broken(format!("unable to decode token response: {}", answer::json_error(bytes, &error)))
+        format!("unable to decode token response: {}", answer::json_error(bytes, &error))
     })?;
     let given = [answer.access_token, answer.token].into_iter().flatten().find(|t| !t.is_empty());
-    let Some(given) = given else {
-        return Err(broken("authorization server did not include a token in the response".into()));
-    };
+    let given = given.ok_or("authorization server did not include a token in the response")?;
     let mut value = HeaderValue::from_str(&format!("Bearer {given}"))
-        .map_err(|_| broken("the token holds characters that no header may hold".into()))?;
+        .map_err(|_| "the token holds characters that no header may hold")?;
     value.set_sensitive(true);
     let life = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let life = life.unwrap_or(DEFAULT_LIFE).max(DEFAULT_LIFE).min(Duration::from_secs(24 * 3600));
-    let token = Token { value, expires: Instant::now() + life.saturating_sub(MARGIN) };
-    Ok((token, answer.refresh_token.filter(|token| !token.is_empty())))
+    let life = life.unwrap_or(SHORTEST_LIFE).clamp(SHORTEST_LIFE, LONGEST_LIFE);
+    let identity = answer.refresh_token.filter(|token| !token.is_empty());
+    Ok(Grant { value, life, identity })
+}
+
+fn read(at: &At, bytes: &[u8]) -> Result<(Token, Option<String>), Error> {
+    let Grant { value, life, identity } =
+        grant_of(bytes).map_err(|what| Error::protocol(at.clone(), what))?;
+    Ok((Token { value, expires: Instant::now() + life.saturating_sub(MARGIN) }, identity))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use archive::{Header, Kind, Limits, Options, Reader, Root, Whiteouts, apply, dif
 use common::{Tar, is_root};
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use tempfile::{TempDir, tempdir};
 
@@ -214,6 +215,18 @@ fn a_sparse_map_that_overlaps_or_overflows_is_refused() {
     for bad in ["5,4,6,6", "95,10", "5,4,90", "5,4", "18446744073709551615,10"] {
         assert!(map(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn an_owner_that_the_kernel_takes_for_none_leaves_the_callers() {
+    if !is_root("an_owner_that_the_kernel_takes_for_none_leaves_the_callers") {
+        return;
+    }
+    let (_outer, root) = yard();
+    let nobody = Header { uid: u32::MAX, gid: u32::MAX, ..Header::file("f", 0) };
+    Tar::new().with(nobody).unpack(&root, &Options::default()).unwrap();
+    let found = fs::symlink_metadata(root.join("f")).unwrap();
+    assert_eq!((found.uid(), found.gid()), (0, 0));
 }
 
 #[test]

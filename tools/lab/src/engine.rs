@@ -1,6 +1,7 @@
 //! An engine under test: a stock dockerd or a ferryd, and the clients that drive it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,9 +35,13 @@ impl Engine {
     /// Starts one with `extra` daemon flags and loads the busybox image.
     pub fn start(kind: Kind, extra: &[&str]) -> Result<Engine> {
         let engine = Engine::start_empty(kind, extra)?;
-        let archive = busybox_archive(engine.scratch.path())?;
-        engine.stock_cli(&["load", "-i", &archive.display().to_string()])?.success()?;
+        engine.load_busybox()?;
         Ok(engine)
+    }
+
+    fn load_busybox(&self) -> Result<()> {
+        let archive = busybox_archive(self.scratch.path())?;
+        self.stock_cli(&["load", "-i", &archive.display().to_string()])?.success().map(drop)
     }
 
     /// Starts one without any image.
@@ -49,12 +54,33 @@ impl Engine {
         Engine::start_in(kind, extra, None)
     }
 
+    /// Starts one below another program, which `before` names with its arguments, in folders
+    /// through which other users may pass; loads the busybox image.
+    pub fn start_below(before: &[&str], kind: Kind, extra: &[&str]) -> Result<Engine> {
+        let engine = Engine::start_after(before, kind, extra, Some(Netns::new()?))?;
+        engine.load_busybox()?;
+        Ok(engine)
+    }
+
     fn start_in(kind: Kind, extra: &[&str], netns: Option<Netns>) -> Result<Engine> {
+        Engine::start_after(&[], kind, extra, netns)
+    }
+
+    fn start_after(
+        before: &[&str],
+        kind: Kind,
+        extra: &[&str],
+        netns: Option<Netns>,
+    ) -> Result<Engine> {
         let scratch = Scratch::new(match kind {
             Kind::Dockerd => "d",
             Kind::Ferryd => "f",
         })?;
-        let words = daemon_words(kind, &scratch, netns.as_ref(), extra)?;
+        let mut words: Vec<String> = before.iter().map(|word| (*word).to_owned()).collect();
+        if !words.is_empty() {
+            fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o711))?;
+        }
+        words.extend(daemon_words(kind, &scratch, netns.as_ref(), extra)?);
         let program = Program::start(&words, &search_path(), &scratch.join("log"))?;
         let mut engine = Engine { kind, program, words, scratch, netns };
         engine.wait_ready()?;

@@ -3,6 +3,7 @@
 
 mod bench;
 mod build;
+mod fuzz;
 mod host;
 mod run;
 mod setup;
@@ -22,6 +23,8 @@ cargo xtask COMMAND
   bench [NAME]    measure against the installed peers, print ratios
                   (runtime, engine, scale; default: all)
   vm [COMMAND]    a command in a virtual machine with Debian's kernel (vm --help)
+  fuzz [SECONDS] [TARGET...]
+                  fuzz targets, each so long (tools/fuzz/README.md)
   dist            every program, optimised, in target/dist/
 ";
 
@@ -40,6 +43,7 @@ fn main() -> Result<()> {
         "tidy" => tidy::check(),
         "bench" => bench::main(&rest),
         "vm" => vm::main(&rest),
+        "fuzz" => fuzz::main(&rest),
         "dist" => build::dist().map(|folder| println!("{}", folder.display())),
         "" | "help" | "-h" | "--help" => {
             print!("{HELP}");

@@ -3,9 +3,7 @@
 
 mod helper;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use engine_api::{ApiVersion, AuthConfig, Value, encode, json};
+use engine_api::{AuthConfig, Value, json};
 use engine_client::Config;
 
 use crate::error::CliError;
@@ -39,32 +37,13 @@ fn entries(config: &Config) -> Vec<(String, Value)> {
     config.get("auths").and_then(Value::as_object).unwrap_or_default().to_vec()
 }
 
-fn text(entry: &Value, key: &str) -> String {
-    let members = entry.as_object().unwrap_or_default();
-    let found = members.iter().find(|(name, _)| name == key).and_then(|(_, value)| value.as_str());
-    found.unwrap_or_default().to_owned()
-}
-
 /// What the file says of a registry: under its very key, else under another address of its host.
 fn in_file(config: &Config, key: &str) -> AuthConfig {
     let entries = entries(config);
     let exact = entries.iter().find(|(name, _)| name == key);
     let found = exact.or_else(|| entries.iter().find(|(name, _)| hostname(name) == hostname(key)));
-    let Some((address, entry)) = found else { return AuthConfig::default() };
-    let decoded = STANDARD.decode(text(entry, "auth")).unwrap_or_default();
-    let decoded = String::from_utf8(decoded).unwrap_or_default();
-    let (username, password) = match decoded.split_once(':') {
-        Some((username, password)) => (username.to_owned(), password.trim_matches('\0').to_owned()),
-        None => (text(entry, "username"), text(entry, "password")),
-    };
-    AuthConfig {
-        username,
-        password,
-        identitytoken: text(entry, "identitytoken"),
-        registrytoken: text(entry, "registrytoken"),
-        serveraddress: address.clone(),
-        ..AuthConfig::default()
-    }
+    found
+        .map_or_else(AuthConfig::default, |(address, entry)| AuthConfig::from_entry(address, entry))
 }
 
 /// The credentials for a registry; empty ones when there are none.
@@ -91,8 +70,7 @@ pub(crate) fn of_domain(config: &Config, domain: &str) -> AuthConfig {
 
 /// The value of `X-Registry-Auth` for an image's registry.
 pub(crate) fn header(config: &Config, domain: &str) -> (&'static str, String) {
-    let auth = of_domain(config, domain);
-    ("X-Registry-Auth", URL_SAFE.encode(encode(&auth, ApiVersion::MAX)))
+    (AuthConfig::HEADER, of_domain(config, domain).to_header())
 }
 
 /// Whether there are any credentials, or anybody to keep them.
@@ -115,7 +93,7 @@ pub(crate) fn store(config: &mut Config, auth: &AuthConfig) -> Result<bool, CliE
     let failed =
         |e: &dyn std::fmt::Display| CliError::new(format!("Error saving credentials: {e}"));
     let key = auth.serveraddress.as_str();
-    let mut members: Vec<(String, Value)> = Vec::new();
+    let mut fresh = Value::Object(Vec::new());
     let keeper = helper_of(config, key);
     if let Some(helper) = &keeper {
         let (username, secret) = match auth.identitytoken.as_str() {
@@ -124,20 +102,9 @@ pub(crate) fn store(config: &mut Config, auth: &AuthConfig) -> Result<bool, CliE
         };
         helper::store(helper, key, username, secret).map_err(|e| failed(&e))?;
     } else {
-        let pair = STANDARD.encode(format!("{}:{}", auth.username, auth.password));
-        if !auth.username.is_empty() || !auth.password.is_empty() {
-            members.push(("auth".into(), Value::String(pair)));
-        }
-        for (name, value) in
-            [("identitytoken", &auth.identitytoken), ("registrytoken", &auth.registrytoken)]
-        {
-            if !value.is_empty() {
-                members.push((name.into(), Value::String(value.clone())));
-            }
-        }
+        fresh = auth.to_entry();
     }
     let mut entries = entries(config);
-    let fresh = Value::Object(members);
     match entries.iter_mut().find(|(name, _)| name == key) {
         Some((_, old)) if *old == fresh => return Ok(false),
         Some((_, old)) => *old = fresh,

@@ -1,11 +1,8 @@
 //! What transfers between registries and the store share: who asks, and an answer that tells how
 //! it goes. A failure before the first message has a status; a later one is a message itself.
 
-use base64::Engine as _;
-use base64::alphabet::URL_SAFE;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use engine_api::{AuthConfig, JsonMessage, decode};
+use engine_api::{AuthConfig, JsonMessage};
 use futures_util::stream;
 use http::HeaderMap;
 use images::Progress;
@@ -15,24 +12,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::http::{ApiError, ByteStream, Response};
 
-/// Clients differ in whether they pad.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &URL_SAFE,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
 /// What `X-Registry-Auth` holds; `None` without it.
 ///
 /// # Errors
 /// 400 with dockerd's text.
 pub fn auth_config(headers: &HeaderMap) -> Result<Option<AuthConfig>, ApiError> {
-    let Some(value) = headers.get("x-registry-auth") else { return Ok(None) };
+    let Some(value) = headers.get(AuthConfig::HEADER) else { return Ok(None) };
     let bad = |why: String| ApiError::bad_request(format!("invalid X-Registry-Auth header: {why}"));
-    let json = BASE64.decode(value.as_bytes()).map_err(|e| bad(e.to_string()))?;
-    if json.is_empty() {
-        return Ok(None);
-    }
-    decode(&json).map(Some).map_err(|e| bad(e.to_string()))
+    AuthConfig::from_header(value.as_bytes()).map_err(bad)
 }
 
 /// The credentials of a configuration.

@@ -3,7 +3,6 @@
 //! documents only what names such layers is written anew.
 
 use super::gather::{Document, Tree};
-use super::graph::Node;
 use super::remote::Waiter;
 use crate::content::Writer;
 use crate::diff::{BlobSink, UNCOMPRESSED};
@@ -11,7 +10,7 @@ use crate::labels::Labels;
 use crate::leases::Resource;
 use crate::{Context, Error, State};
 use archive::{Compression, compress_blocks};
-use oci::image::{Index, Manifest};
+use oci::image::{Index, Manifest, Node};
 use oci::media_type as media;
 use oci::{Descriptor, Digest};
 use std::collections::HashMap;

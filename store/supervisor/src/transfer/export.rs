@@ -2,11 +2,11 @@
 //! with docker's `manifest.json` and `repositories` beside it. Blobs go out exactly as they are
 //! stored; documents come first, so that a reader can stream.
 
-use super::graph::Node;
+use super::graph::stored;
 use super::resolve::{IMAGE_NAME, REF_NAME};
 use crate::{Context, Error, State};
 use archive::{Header, Writer};
-use oci::image::ImageConfig;
+use oci::image::{ImageConfig, Node};
 use oci::{Descriptor, Digest, Platform, Reference, media_type};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,7 +162,7 @@ impl Plan {
         found: &mut Vec<(Digest, Vec<Digest>)>,
         depth: u32,
     ) -> Result<(), Error> {
-        match Node::stored(state, context, of)? {
+        match stored(state, context, of)? {
             Node::Index(index) if depth < 8 => {
                 for child in &index.manifests {
                     let wanted = wish.platforms.is_empty()

@@ -1,11 +1,10 @@
 //! Keeping what an archive brought: documents become blobs, and labels tell the collector what
-//! refers to what. Whether a document is an index or a manifest is read from it, since the types
-//! in descriptors lie.
+//! refers to what.
 
 use super::import::Contents;
 use crate::labels::Labels;
 use crate::{Context, Error, State};
-use oci::image::{Index, Manifest};
+use oci::image::{Manifest, Node};
 use oci::{Descriptor, Platform};
 use std::sync::Arc;
 
@@ -16,37 +15,9 @@ pub(super) const MAX_CONFIG: u64 = 8 << 20;
 /// Largest index or manifest, in bytes.
 const MAX_DOCUMENT: u64 = 8 << 20;
 
-/// What a document is.
-pub(super) enum Node {
-    Index(Box<Index>),
-    Manifest(Box<Manifest>),
-    Leaf,
-}
-
-impl Node {
-    /// Reads a document by its content.
-    pub(super) fn parse(bytes: &[u8]) -> Self {
-        if bytes.first() != Some(&b'{') {
-            return Self::Leaf;
-        }
-        let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else {
-            return Self::Leaf;
-        };
-        if value.get("manifests").is_some_and(serde_json::Value::is_array) {
-            return serde_json::from_value(value)
-                .map_or(Self::Leaf, |index| Self::Index(Box::new(index)));
-        }
-        if value.get("config").is_some() && value.get("layers").is_some() {
-            return serde_json::from_value(value)
-                .map_or(Self::Leaf, |manifest| Self::Manifest(Box::new(manifest)));
-        }
-        Self::Leaf
-    }
-
-    /// The document behind a descriptor in the store. Errors: it is not there.
-    pub(super) fn stored(state: &State, context: &Context, of: &Descriptor) -> Result<Self, Error> {
-        Ok(Self::parse(&state.content_bytes(context, &of.digest, MAX_DOCUMENT)?))
-    }
+/// The document behind a descriptor in the store. Errors: it is not there.
+pub(super) fn stored(state: &State, context: &Context, of: &Descriptor) -> Result<Node, Error> {
+    Ok(Node::parse(&state.content_bytes(context, &of.digest, MAX_DOCUMENT)?))
 }
 
 /// Stores `root` and all that it refers to. `platforms` (none: all) choose among an index's
@@ -147,7 +118,7 @@ fn collect(
     found: &mut Vec<(Descriptor, Manifest)>,
     depth: u32,
 ) -> Result<(), Error> {
-    match Node::stored(state, context, of) {
+    match stored(state, context, of) {
         Ok(Node::Manifest(manifest)) => found.push((of.clone(), *manifest)),
         Ok(Node::Index(index)) if depth < MAX_DEPTH => {
             for child in &index.manifests {

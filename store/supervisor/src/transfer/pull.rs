@@ -3,7 +3,7 @@
 
 use super::fetch::{Fetcher, Unpacking};
 use super::flights::Claim;
-use super::graph::{MAX_CONFIG, Node, check_depth, reference};
+use super::graph::{MAX_CONFIG, check_depth, reference};
 use super::layers::{Layer, discard, in_flight};
 use super::progress::{Job, Moving, Progress, key_of};
 use super::remote::Remote;
@@ -15,7 +15,7 @@ use crate::leases::Guard;
 use crate::snapshots::Snapshotter;
 use crate::{Context, Error, State};
 use containerd_api::transfer_types::ImageStore;
-use oci::image::{ChainId, Index};
+use oci::image::{ChainId, Index, Node};
 use oci::{Descriptor, Digest, Platform};
 use registry_client::Which;
 use std::collections::{HashMap, HashSet};

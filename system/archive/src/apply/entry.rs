@@ -172,8 +172,10 @@ impl Unpacker<'_> {
     fn attributes(&self, dir: BorrowedFd<'_>, last: &[u8], entry: &Entry) -> Result<(), Errno> {
         let at = if last.is_empty() { b".".as_slice() } else { last };
         if self.options.owners {
-            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-            fs::chownat(dir, at, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+            // All ones means "unchanged" to the kernel, and so the caller's, as for docker.
+            let uid = (entry.uid != u32::MAX).then(|| Uid::from_raw(entry.uid));
+            let gid = (entry.gid != u32::MAX).then(|| Gid::from_raw(entry.gid));
+            fs::chownat(dir, at, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
         }
         if entry.kind != Kind::Symlink {
             fs::chmodat(dir, at, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;

@@ -14,8 +14,8 @@ use crate::setup;
 
 /// What runs on the kernel alone, beside no other runtime: those are compared on the host, and take
 /// their time under emulation.
-const ALONE: [&str; 7] =
-    ["containers", "spec", "defects", "cves", "rootless", "apparmor", "checkpoint"];
+const ALONE: [&str; 8] =
+    ["containers", "spec", "defects", "cves", "rootless", "apparmor", "ipvs", "checkpoint"];
 /// What is compared with other runtimes there, since only there it can be.
 const BESIDE_PEERS: [&str; 1] = ["unified"];
 /// What needs systemd.
