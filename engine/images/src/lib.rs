@@ -41,7 +41,7 @@ pub use remove::{ImageUse, RemoveOptions, Removed};
 pub use size::{Measure, Sizes};
 pub use snapshot::SnapshotMount;
 pub use store::{Images, ImagesConfig};
-pub use transfer::Loaded;
+pub use transfer::{Loaded, end_old_leases};
 pub use view::{api_descriptor, api_platform};
 
 /// The name prefix of images that lost their last name, as dockerd writes it.

@@ -321,6 +321,21 @@ pub(crate) fn wire_platform(platform: &Platform) -> types::Platform {
     }
 }
 
+/// How the names of our leases begin.
+const LEASES: &str = "ferryd-work-";
+
+/// Ends the leases of operations that were cut short when this daemon's forerunner died.
+///
+/// # Errors
+/// The store can't be asked.
+pub async fn end_old_leases(client: &Client) -> Result<(), RpcError> {
+    let list = client.leases().list(leases::ListRequest::default()).await?.into_inner();
+    for lease in list.leases.iter().filter(|lease| lease.id.starts_with(LEASES)) {
+        delete(client, &lease.id).await;
+    }
+    Ok(())
+}
+
 /// A lease around one operation: content that has no name yet is not collected. An operation
 /// that is dropped half-way lets go of what it held, too.
 pub(crate) struct Lease {
@@ -330,8 +345,8 @@ pub(crate) struct Lease {
 
 impl Lease {
     pub(crate) async fn new(client: &Client) -> Result<Self, ImageError> {
-        let id = format!("ferry-{}", unique());
-        // Should this process die, the store drops it after a day.
+        let id = format!("{LEASES}{}", unique());
+        // Should this process die and never start again, the store drops it after a day.
         let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
         let labels = [("containerd.io/gc.expire".to_owned(), expires.to_string())].into();
         let request = leases::CreateRequest { id: id.clone(), labels };

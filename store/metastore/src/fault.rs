@@ -1,7 +1,10 @@
-//! Fault points: places where a test may kill the process, named by their step.
+//! Fault points: places where a test may kill a process, named by their step.
 //!
-//! Without the feature `fault` a point is nothing. With it, `FERRY_FAULT=NAME` (or
-//! `NAME:N` for the N-th passage) makes the process kill itself with SIGKILL there.
+//! In an optimised build a point is nothing. In others `FERRY_FAULT=STEP[:N]` makes the process kill
+//! itself with SIGKILL at the N-th passage of the step, `any` being every step. A daemon that runs
+//! is told by the file that `FERRY_FAULT_FILE` names, once it is there: `PROGRAM STEP[:N] [PID]`,
+//! where PROGRAM is whose passages with the file there count and PID who is killed instead of it. The
+//! file is renamed to `….done` when that happens.
 
 /// Steps of the store at which a kill must lose nothing that was promised.
 pub const STEPS: [&str; 7] = [
@@ -14,27 +17,14 @@ pub const STEPS: [&str; 7] = [
     "fold-cut",
 ];
 
-/// Whether a kill is due at `step`; counts the passage.
-#[cfg(feature = "fault")]
+/// Whether this process is to die at `step`; counts the passage.
+#[cfg(debug_assertions)]
 pub fn due(step: &str) -> bool {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static WANTED: OnceLock<Option<(String, u32)>> = OnceLock::new();
-    static PASSED: AtomicU32 = AtomicU32::new(0);
-    let wanted = WANTED.get_or_init(|| {
-        let text = std::env::var("FERRY_FAULT").ok()?;
-        Some(match text.split_once(':') {
-            Some((name, count)) => (name.to_owned(), count.parse().unwrap_or(1)),
-            None => (text, 1),
-        })
-    });
-    wanted.as_ref().is_some_and(|(name, count)| {
-        name == step && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *count
-    })
+    armed::due(step)
 }
 
-/// Whether a kill is due at `step`: never, in this build.
-#[cfg(not(feature = "fault"))]
+/// Whether this process is to die at `step`: never, in this build.
+#[cfg(not(debug_assertions))]
 pub const fn due(_step: &str) -> bool {
     false
 }
@@ -48,5 +38,64 @@ pub fn die() {
 pub fn point(step: &str) {
     if due(step) {
         die();
+    }
+}
+
+#[cfg(debug_assertions)]
+mod armed {
+    use rustix::process::{Pid, Signal, getpid, kill_process};
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[derive(Clone)]
+    struct Wanted {
+        step: String,
+        passage: u32,
+        victim: Pid,
+    }
+
+    static PASSED: AtomicU32 = AtomicU32::new(0);
+
+    pub(super) fn due(step: &str) -> bool {
+        let Some(wanted) = wanted() else { return false };
+        let counts = wanted.step == step || wanted.step == "any";
+        if !counts || PASSED.fetch_add(1, Ordering::SeqCst) + 1 != wanted.passage {
+            return false;
+        }
+        if let Some(file) = file() {
+            let _ = std::fs::rename(file, file.with_extension("done"));
+        }
+        if wanted.victim != getpid() {
+            let _ = kill_process(wanted.victim, Signal::KILL);
+            return false;
+        }
+        true
+    }
+
+    fn wanted() -> Option<Wanted> {
+        static OWN: OnceLock<Option<Wanted>> = OnceLock::new();
+        let own = OWN.get_or_init(|| parse(&std::env::var("FERRY_FAULT").ok()?, ""));
+        if own.is_some() {
+            return own.clone();
+        }
+        let text = std::fs::read_to_string(file()?).ok()?;
+        let (program, rest) = text.trim().split_once(' ')?;
+        let this = std::env::current_exe().ok()?;
+        (this.file_name()? == program).then(|| {
+            let (step, victim) = rest.split_once(' ').unwrap_or((rest, ""));
+            parse(step, victim)
+        })?
+    }
+
+    fn file() -> Option<&'static PathBuf> {
+        static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+        FILE.get_or_init(|| std::env::var_os("FERRY_FAULT_FILE").map(PathBuf::from)).as_ref()
+    }
+
+    fn parse(step: &str, victim: &str) -> Option<Wanted> {
+        let (step, passage) = step.split_once(':').unwrap_or((step, "1"));
+        let victim = victim.parse().ok().and_then(Pid::from_raw).unwrap_or_else(getpid);
+        Some(Wanted { step: step.into(), passage: passage.parse().ok()?, victim })
     }
 }

@@ -67,6 +67,7 @@ impl State {
         let uuid = uuid(&store)?;
         let boot_id = sys::boot::id().map_err(Error::io("reading the boot id"))?;
         crate::content::drop_own_ingests(&store)?;
+        crate::leases::drop_own_leases(&store)?;
         let folders = prepare_root(&config.root, &store, &boot_id)?;
         Ok(Self {
             gc: Collector::default(),

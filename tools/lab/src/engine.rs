@@ -81,7 +81,7 @@ impl Engine {
             fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o711))?;
         }
         words.extend(daemon_words(kind, &scratch, netns.as_ref(), extra)?);
-        let program = Program::start(&words, &search_path(), &scratch.join("log"))?;
+        let program = start(&words, &scratch)?;
         let mut engine = Engine { kind, program, words, scratch, netns };
         engine.wait_ready()?;
         Ok(engine)
@@ -149,6 +149,11 @@ impl Engine {
         })
     }
 
+    /// Where ferryd and its ferry-containerd are told when to die (`metastore::fault`).
+    pub fn fault_file(&self) -> PathBuf {
+        fault_file(&self.scratch)
+    }
+
     /// Kills the daemon (not its containerd) without warning.
     pub fn kill(&mut self) {
         self.program.kill();
@@ -172,7 +177,7 @@ impl Engine {
     /// Starts the daemon again on the same state.
     pub fn restart(&mut self) -> Result<()> {
         fs::remove_file(self.scratch.join("pid")).ok();
-        self.program = Program::start(&self.words, &search_path(), &self.scratch.join("log"))?;
+        self.program = start(&self.words, &self.scratch)?;
         self.wait_ready()
     }
 
@@ -244,6 +249,16 @@ impl Drop for Engine {
             clean_host_network();
         }
     }
+}
+
+fn fault_file(scratch: &Scratch) -> PathBuf {
+    scratch.join("fault")
+}
+
+fn start(words: &[String], scratch: &Scratch) -> Result<Program> {
+    let (path, fault) = (search_path(), fault_file(scratch));
+    let environment = [("PATH", path.as_ref()), ("FERRY_FAULT_FILE", fault.as_ref())];
+    Program::start_with(words, &environment, &scratch.join("log"))
 }
 
 /// What a ferryd that ended in order leaves on the host's network for its next start: the

@@ -73,9 +73,18 @@ pub struct Program {
 impl Program {
     /// Starts `words`; output is appended to `log`.
     pub fn start(words: &[String], path: &str, log: &Path) -> Result<Program> {
+        Program::start_with(words, &[("PATH", path.as_ref())], log)
+    }
+
+    /// Starts `words` with so much more in its environment; output is appended to `log`.
+    pub fn start_with(
+        words: &[String],
+        environment: &[(&str, &OsStr)],
+        log: &Path,
+    ) -> Result<Program> {
         let out = File::options().create(true).append(true).open(log)?;
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).env("PATH", path).stdin(Stdio::null());
+        command.args(&words[1..]).envs(environment.iter().copied()).stdin(Stdio::null());
         command.stdout(out.try_clone()?).stderr(out).process_group(0);
         Ok(Program {
             child: command.spawn().with_context(|| format!("cannot start {}", words[0]))?,

@@ -280,14 +280,21 @@ fn firewall_tables(data_root: &Path) -> String {
     format!("ferry-{hash:08x}")
 }
 
-/// The lease that keeps containers' snapshots; it may exist from before.
+/// The lease that keeps containers' snapshots, which may exist from before. Those of operations
+/// that were cut short end.
 async fn lease(client: &Client) -> Result<(), StartupError> {
     let request = CreateRequest { id: LEASE.to_owned(), ..CreateRequest::default() };
-    match client.leases().create(request).await.map_err(RpcError::from) {
+    let made = match client.leases().create(request).await.map_err(RpcError::from) {
         Ok(_) => Ok(()),
         Err(e) if e.is_already_exists() => Ok(()),
-        Err(source) => {
-            Err(StartupError::Containerd { socket: client.socket().display().to_string(), source })
-        }
-    }
+        Err(e) => Err(e),
+    };
+    let done = match made {
+        Ok(()) => images::end_old_leases(client).await,
+        failed => failed,
+    };
+    done.map_err(|source| {
+        let socket = client.socket().display().to_string();
+        StartupError::Containerd { socket, source }
+    })
 }

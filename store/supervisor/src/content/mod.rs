@@ -20,7 +20,7 @@ pub use service::Service;
 pub(crate) use writer::{INGESTS, Ingest, OpenRefs, PendingBlobs};
 
 /// How the references begin that no client gave.
-const OWN: &str = "ferry-own-";
+pub(crate) const OWN: &str = "ferry-own-";
 
 /// A new reference for an ingest that only this process knows of.
 pub(crate) fn own_reference() -> Result<String, Error> {

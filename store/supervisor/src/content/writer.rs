@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use containerd_api::events::ContentCreate;
-use metastore::{Batch, Class, Table};
+use metastore::{Batch, Class, Table, fault};
 use oci::{Algorithm, Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
@@ -317,6 +317,7 @@ impl Writer {
             self.store_file(&digest)?;
         }
         let result = self.record(&digest, labels);
+        fault::point("blob-recorded");
         let _ = std::fs::remove_dir_all(&self.folder);
         result?;
         let event = ContentCreate {
@@ -337,7 +338,9 @@ impl Writer {
         let target = self.state.blob_path(digest);
         let folder = target.parent().map_or_else(PathBuf::new, Path::to_owned);
         make_folder(&folder, 0o755)?;
+        fault::point("blob-synced");
         std::fs::rename(self.folder.join("data"), &target).map_err(Error::io(what()))?;
+        fault::point("blob-stored");
         File::open(&folder).and_then(|f| f.sync_all()).map_err(Error::io(what()))
     }
 
@@ -407,6 +410,7 @@ fn record(
 fn open_data(folder: &Path, expected: Option<Digest>) -> Result<(File, Hasher, u64), Error> {
     let what = || format!("opening ingest {}", folder.display());
     make_folder(folder, 0o700)?;
+    fault::point("ingest-made");
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -474,6 +478,7 @@ impl State {
             self.store.commit(Class::Crash, batch)?;
             found
         };
+        fault::point("ingest-aborted");
         let _ = std::fs::remove_dir_all(self.root.join("content/ingest").join(ingest.id));
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use containerd_api::events::{ContentDelete, SnapshotRemove};
 use containerd_api::services::images::v1::ImageDelete;
-use metastore::{Batch, Class};
+use metastore::{Batch, Class, fault};
 
 use super::mark::{self, Namespace, Node};
 use crate::content::{BLOBS, INGESTS};
@@ -33,10 +33,12 @@ impl Swept {
 /// One collection.
 pub(super) fn run(state: &State) -> Result<Swept, Error> {
     let mut swept = records(state)?;
+    fault::point("swept");
     for &seq in &swept.seqs {
         state.folders.remove(seq);
     }
     for id in &swept.ingests {
+        fault::point("swept-ingest");
         let _ = std::fs::remove_dir_all(state.root.join("content/ingest").join(id));
     }
     for (namespace, node) in &swept.nodes {
@@ -181,6 +183,7 @@ fn unlink(state: &State, name: &str) -> Result<bool, Error> {
         }
     }
     let path = state.blob_path(&digest);
+    fault::point("blob-unlinking");
     std::fs::remove_file(&path).map_err(Error::io(format!("unlinking {}", path.display())))?;
     Ok(true)
 }

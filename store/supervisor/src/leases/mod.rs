@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use service::Service;
 
+use crate::content::OWN;
 use crate::context::name_of;
 use crate::labels::Labels;
 use crate::{Context, Error, State};
@@ -209,6 +210,17 @@ pub(crate) fn parse_resource(key: &[u8]) -> Option<Resource> {
     Some(Resource::new(kind, id))
 }
 
+/// Drops the leases of operations of our own that a kill cut short: nobody goes on with them.
+pub(crate) fn drop_own_leases(store: &metastore::Store) -> Result<(), Error> {
+    let mut batch = Batch::default();
+    for table in [LEASES, RESOURCES] {
+        let all = store.scan(table, b"")?.into_iter().map(|(key, _)| key);
+        let own = all.filter(|key| name_of(key).starts_with(OWN));
+        batch = own.fold(batch, |batch, key| batch.delete(table, key));
+    }
+    Ok(store.commit(Class::Crash, batch)?)
+}
+
 /// A lease that ends when it is dropped: for the length of one operation of our own.
 #[derive(Debug)]
 pub struct Guard {
@@ -217,12 +229,10 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Makes a lease that expires after a day even if this process dies.
+    /// Makes a lease that goes with the next start if this process dies.
     pub fn new(state: &Arc<State>, context: &Context) -> Result<Self, Error> {
-        let id = crate::state::random_uuid()?;
-        let expire = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
-        let labels = Labels::from([(EXPIRE.to_owned(), expire.to_string())]);
-        state.create_lease(context, &id, labels)?;
+        let id = crate::content::own_reference()?;
+        state.create_lease(context, &id, Labels::new())?;
         Ok(Self { state: Arc::clone(state), context: context.with_lease(id) })
     }
 
@@ -242,7 +252,7 @@ impl Drop for Guard {
         if let Some(id) = &self.context.lease
             && let Err(error) = self.state.delete_lease(&self.context, id)
         {
-            tracing::warn!(lease = %id, %error, "ending a lease failed; it expires in a day");
+            tracing::warn!(lease = %id, %error, "ending a lease failed; the next start does it");
         }
     }
 }

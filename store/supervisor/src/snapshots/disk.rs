@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use metastore::{Batch, Class};
+use metastore::{Batch, Class, fault};
 use rustix::fs::{CWD, FileType, IFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -207,6 +207,7 @@ impl Folders {
             std::fs::DirBuilder::new().mode(mode).create(path).map_err(Error::io(what()))
         };
         make(&folder, 0o700)?;
+        fault::point("snapshot-made");
         let fs = self.fs(seq);
         make(&fs, 0o755)?;
         if let Some(&parent) = stack.first() {
@@ -228,6 +229,7 @@ impl Folders {
 
     /// Moves a folder out of the way; its files are unlinked behind.
     pub(crate) fn remove(&self, seq: u64) {
+        fault::point("snapshot-removing");
         let target = self.removing.join(seq.to_string());
         match std::fs::rename(self.folder(seq), &target) {
             Ok(()) => self.removal.notify_one(),
@@ -240,6 +242,7 @@ impl Folders {
     pub(crate) fn empty_removing(&self) {
         let Ok(entries) = self.removing.read_dir() else { return };
         for entry in entries.flatten() {
+            fault::point("snapshot-unlinking");
             match std::fs::remove_dir_all(entry.path()) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     tracing::warn!(%error, path = %entry.path().display(), "unlinking failed");
