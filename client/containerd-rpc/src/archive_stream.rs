@@ -8,6 +8,7 @@
 
 use crate::tar_end::TarEnd;
 use crate::{Client, Kind, RpcError};
+use containerd_api::RegistrySettings;
 use containerd_api::any;
 use containerd_api::prost_types::Any;
 use containerd_api::services::introspection::v1::PluginsRequest;
@@ -74,7 +75,8 @@ pub async fn import(
     let id = fresh_id();
     let stream = open(client, &id).await?;
     let from = any::pack(&ImageImportStream { stream: id, ..ImageImportStream::default() });
-    let transfer = transfer(client, from, any::pack(store), progress);
+    let call = Call { source: from, destination: any::pack(store), ..Call::default() };
+    let transfer = transfer(client, call, progress);
     tokio::pin!(transfer);
     let feed = feed(stream, source);
     tokio::pin!(feed);
@@ -107,15 +109,23 @@ pub async fn export(
     let stream = open(client, &id).await?;
     let to = any::pack(&ImageExportStream { stream: id, ..how });
     // A peer that refuses leaves the stream alone: its answer must end the waiting.
-    let sent = async { Ok::<_, RpcError>(transfer(client, any::pack(store), to, None).await?) };
+    let call = Call { source: any::pack(store), destination: to, ..Call::default() };
+    let sent = async { Ok::<_, RpcError>(transfer(client, call, None).await?) };
     let ((), total) = tokio::try_join!(sent, drain(stream, sink))?;
     Ok(total)
 }
 
+/// A transfer to be asked for.
+#[derive(Default)]
+pub(crate) struct Call {
+    pub(crate) source: Any,
+    pub(crate) destination: Any,
+    pub(crate) settings: RegistrySettings,
+}
+
 pub(crate) async fn transfer(
     client: &Client,
-    source: Any,
-    destination: Any,
+    call: Call,
     progress: Option<mpsc::Sender<Progress>>,
 ) -> Result<(), Status> {
     let mut options = None;
@@ -136,7 +146,10 @@ pub(crate) async fn transfer(
             }
         }));
     }
+    let Call { source, destination, settings } = call;
     let request = TransferRequest { source: Some(source), destination: Some(destination), options };
+    let mut request = Request::new(request);
+    settings.write(request.metadata_mut());
     let done = client.transfer().transfer(request).await;
     if let Some(listener) = listener {
         match &done {

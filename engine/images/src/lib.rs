@@ -34,7 +34,7 @@ pub use import::ImportRequest;
 pub use index::{Name, ResolvedImage};
 pub use instruction::apply_changes;
 pub use list::ListOptions;
-pub use registry::{Progress, PullRequest, PushRequest, Remote};
+pub use registry::{Compression, Limits, Progress, PullRequest, PushRequest, Remote};
 pub use remove::{ImageUse, RemoveOptions, Removed};
 pub use size::{Measure, Sizes};
 pub use snapshot::SnapshotMount;

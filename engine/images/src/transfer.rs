@@ -86,9 +86,7 @@ impl Images {
         let mut out = Vec::new();
         for record in stored {
             let target = record.target.as_ref().and_then(from_wire);
-            let by_target = |target: Descriptor| {
-                index.all().find(|image| image.target.digest == target.digest).cloned()
-            };
+            let by_target = |target: Descriptor| index.by_target(&target.digest).cloned();
             let Some(image) = target.and_then(by_target) else { continue };
             let name = match Reference::parse(&record.name) {
                 Ok(reference) if !record.name.starts_with(DANGLING) => Some(reference.familiar()),
@@ -100,7 +98,7 @@ impl Images {
     }
 
     /// All names with their targets, from the store.
-    async fn targets_by_name(&self) -> Result<BTreeMap<String, Descriptor>, ImageError> {
+    pub(crate) async fn targets_by_name(&self) -> Result<BTreeMap<String, Descriptor>, ImageError> {
         let records = self.records(Vec::new()).await?;
         let pairs = records.into_iter();
         Ok(pairs.filter_map(|r| Some((r.name, from_wire(r.target.as_ref()?)?))).collect())
@@ -153,8 +151,9 @@ impl Images {
                 "refusing to create an ambiguous tag using digest algorithm as name".into(),
             ));
         }
+        let target = self.index().target_of(image)?;
         let image = self.resolve(image)?;
-        self.name(reference, &image.target).await?;
+        self.name(reference, &target).await?;
         Ok(image)
     }
 
