@@ -39,7 +39,7 @@ pub use remove::{ImageUse, RemoveOptions, Removed};
 pub use size::{Measure, Sizes};
 pub use snapshot::SnapshotMount;
 pub use store::{Images, ImagesConfig};
-pub use transfer::Loaded;
+pub use transfer::{Archive, Loaded};
 pub use view::api_descriptor;
 
 /// The name prefix of images that lost their last name, as dockerd writes it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
 use containerd_api::services::images::v1::{CreateImageRequest, Image, UpdateImageRequest};
@@ -14,6 +15,7 @@ use containerd_rpc::{Client, RpcError, archive_stream};
 use futures_util::Stream;
 use oci::{Descriptor, Reference};
 use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::read::{from_wire, to_wire};
@@ -186,8 +188,8 @@ impl Images {
     /// tag means all its tags.
     ///
     /// # Errors
-    /// No such image. What goes wrong later comes with the bytes.
-    pub fn save(&self, names: &[String]) -> Result<mpsc::Receiver<io::Result<Bytes>>, ImageError> {
+    /// No such image, or the store can't be asked. What goes wrong later comes with the bytes.
+    pub async fn save(&self, names: &[String]) -> Result<Archive, ImageError> {
         let records = self.records_to_save(names)?;
         let mut references = records.into_iter();
         let source = ImageStore {
@@ -201,6 +203,20 @@ impl Images {
             platforms: vec![wire_platform(&self.0.config.platform)],
             ..Default::default()
         };
+        let raw = archive_stream::export_raw(&self.0.client, &source, how.clone()).await?;
+        Ok(match raw {
+            Some((socket, sent)) => {
+                Archive::Socket(socket, Box::pin(async { sent.await.map_err(|e| e.message) }))
+            }
+            None => Archive::Pieces(self.save_in_pieces(source, how)),
+        })
+    }
+
+    fn save_in_pieces(
+        &self,
+        source: ImageStore,
+        how: ImageExportStream,
+    ) -> mpsc::Receiver<io::Result<Bytes>> {
         let (out, bytes) = mpsc::channel(4);
         let (mut sink, mut archive) = tokio::io::duplex(PIPE);
         let client = self.0.client.clone();
@@ -225,7 +241,7 @@ impl Images {
             };
             let _ = out.send(Err(io::Error::other(failed))).await;
         });
-        Ok(bytes)
+        bytes
     }
 
     fn records_to_save(&self, names: &[String]) -> Result<Vec<String>, ImageError> {
@@ -260,6 +276,15 @@ impl Images {
         }
         Ok(records)
     }
+}
+
+/// An archive on its way.
+pub enum Archive {
+    /// It comes by this socket. The call beside it must be awaited meanwhile: it says in the end
+    /// whether all of it came.
+    Socket(UnixStream, Pin<Box<dyn Future<Output = Result<(), String>> + Send>>),
+    /// It comes in pieces.
+    Pieces(mpsc::Receiver<io::Result<Bytes>>),
 }
 
 /// An image that was loaded, under a name or without.

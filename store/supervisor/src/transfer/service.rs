@@ -197,10 +197,7 @@ impl Service {
         };
         let stream = self.streams.take(&context.namespace, &to.stream)?;
         on_a_thread(move || {
-            let out = std::io::BufWriter::with_capacity(1 << 20, stream.writer());
-            let out = export(&state, &context, &wish, out)?;
-            let stream = out.into_inner().map_err(|e| Error::Other(e.to_string()))?;
-            stream.finish();
+            export(&state, &context, &wish, stream.writer())?.finish();
             Ok(())
         })
         .await
