@@ -2,10 +2,8 @@
 //! dockerd's; and nothing half-made is left behind.
 
 // The same misbehaving registry as the store's own tests have, one level down.
-#[allow(dead_code, reason = "the store's tests need more of it")]
 #[path = "../../../store/supervisor/tests/registry/fake.rs"]
 mod fake;
-#[allow(dead_code, reason = "the store's tests need more of it")]
 #[path = "../../../store/supervisor/tests/registry/origin.rs"]
 mod origin;
 

@@ -1,6 +1,8 @@
 //! A registry that misbehaves as a test wants it: serves one or several images, and lets the test
 //! change, cut, hold back or count any answer.
 
+#![allow(dead_code, reason = "two suites use it, each in part")]
+
 use crate::origin::{Layer, documents};
 use oci::{Digest, media_type};
 use std::collections::HashMap;
