@@ -8,6 +8,7 @@
 
 use crate::tar_end::TarEnd;
 use crate::{Client, Kind, RpcError};
+use containerd_api::RegistrySettings;
 use containerd_api::any;
 use containerd_api::prost_types::Any;
 use containerd_api::services::introspection::v1::PluginsRequest;
@@ -16,7 +17,7 @@ use containerd_api::services::transfer::v1::{TransferOptions, TransferRequest};
 use containerd_api::transfer_types::{
     Data, ImageExportStream, ImageImportStream, ImageStore, Progress, WindowUpdate,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -74,7 +75,8 @@ pub async fn import(
     let id = fresh_id();
     let stream = open(client, &id).await?;
     let from = any::pack(&ImageImportStream { stream: id, ..ImageImportStream::default() });
-    let transfer = transfer(client, from, any::pack(store), progress);
+    let call = Call { source: from, destination: any::pack(store), ..Call::default() };
+    let transfer = transfer(client, call, progress);
     tokio::pin!(transfer);
     let feed = feed(stream, source);
     tokio::pin!(feed);
@@ -107,15 +109,43 @@ pub async fn export(
     let stream = open(client, &id).await?;
     let to = any::pack(&ImageExportStream { stream: id, ..how });
     // A peer that refuses leaves the stream alone: its answer must end the waiting.
-    let sent = async { Ok::<_, RpcError>(transfer(client, any::pack(store), to, None).await?) };
+    let call = Call { source: any::pack(store), destination: to, ..Call::default() };
+    let sent = async { Ok::<_, RpcError>(transfer(client, call, None).await?) };
     let ((), total) = tokio::try_join!(sent, drain(stream, sink))?;
     Ok(total)
 }
 
+/// A transfer to be asked for.
+#[derive(Default)]
+pub(crate) struct Call {
+    pub(crate) source: Any,
+    pub(crate) destination: Any,
+    pub(crate) settings: RegistrySettings,
+}
+
+/// [`export`] by the raw stream, for a caller that has the kernel pass on what comes: the socket,
+/// and the call that fills it, which must be awaited meanwhile. `None` on a peer without.
+///
+/// # Errors
+/// The peer can't be reached.
+pub async fn export_raw(
+    client: &Client,
+    store: &ImageStore,
+    how: ImageExportStream,
+) -> Result<Option<(UnixStream, impl Future<Output = Result<(), RpcError>> + use<>)>, RpcError> {
+    let id = fresh_id();
+    let Some(path) = raw_address(client).await? else { return Ok(None) };
+    let socket = open_raw(client, &path, &id).await?;
+    let to = any::pack(&ImageExportStream { stream: id, ..how });
+    let call = Call { source: any::pack(store), destination: to, ..Call::default() };
+    let client = client.clone();
+    let sent = async move { Ok::<_, RpcError>(transfer(&client, call, None).await?) };
+    Ok(Some((socket, sent)))
+}
+
 pub(crate) async fn transfer(
     client: &Client,
-    source: Any,
-    destination: Any,
+    call: Call,
     progress: Option<mpsc::Sender<Progress>>,
 ) -> Result<(), Status> {
     let mut options = None;
@@ -136,7 +166,10 @@ pub(crate) async fn transfer(
             }
         }));
     }
+    let Call { source, destination, settings } = call;
     let request = TransferRequest { source: Some(source), destination: Some(destination), options };
+    let mut request = Request::new(request);
+    settings.write(request.metadata_mut());
     let done = client.transfer().transfer(request).await;
     if let Some(listener) = listener {
         match &done {
@@ -158,8 +191,12 @@ async fn open(client: &Client, id: &str) -> Result<Stream, RpcError> {
         let (outgoing, incoming) = open_grpc(client, id).await?;
         return Ok(Stream::Grpc { outgoing, incoming });
     };
+    open_raw(client, &path, id).await.map(Stream::Raw)
+}
+
+async fn open_raw(client: &Client, path: &Path, id: &str) -> Result<UnixStream, RpcError> {
     let what = format!("opening the stream {}", path.display());
-    let mut socket = UnixStream::connect(&path).await.map_err(|e| failed(&what, e))?;
+    let mut socket = UnixStream::connect(path).await.map_err(|e| failed(&what, e))?;
     // Both are identifiers: nothing in them needs escaping.
     let hello = format!("{{\"v\":1,\"namespace\":\"{}\",\"id\":\"{id}\"}}\n", client.namespace());
     socket.write_all(hello.as_bytes()).await.map_err(|e| failed(&what, e))?;
@@ -172,7 +209,7 @@ async fn open(client: &Client, id: &str) -> Result<Stream, RpcError> {
         answer.push(byte);
     }
     match answer.as_slice() {
-        b"ok" => Ok(Stream::Raw(socket)),
+        b"ok" => Ok(socket),
         refused => Err(failed(&what, String::from_utf8_lossy(refused))),
     }
 }

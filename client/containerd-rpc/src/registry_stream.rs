@@ -1,13 +1,14 @@
-//! Pulls by containerd's Transfer service: the registry as a source, credentials asked for over a
-//! stream, progress told over another.
+//! Pulls and pushes by containerd's Transfer service: the registry as one side, credentials asked
+//! for over a stream, progress told over another.
 
-use crate::archive_stream::{open_grpc, transfer};
+use crate::archive_stream::{Call, open_grpc, transfer};
 use crate::{Client, RpcError};
 use containerd_api::any;
+use containerd_api::prost_types::Any;
 use containerd_api::transfer_types::{
     AuthRequest, AuthResponse, ImageStore, OciRegistry, Progress, RegistryResolver,
 };
-use containerd_api::{TOLD_MESSAGE_KEY, TOLD_STATUS_KEY};
+use containerd_api::{RegistrySettings, TOLD_MESSAGE_KEY, TOLD_STATUS_KEY};
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -37,22 +38,64 @@ impl From<RpcError> for TransferError {
     }
 }
 
-/// Pulls `reference` into the peer's store, as `store` says. `answer` gives the credentials for a
-/// host; `progress` gets what the peer tells meanwhile. Returns when all is stored.
+/// A registry as one side of a transfer.
+#[derive(Debug)]
+pub struct Registry<F> {
+    /// What is pulled, or under which name it is pushed.
+    pub reference: String,
+    /// How the registry is found.
+    pub resolver: RegistryResolver,
+    /// Limits and proxies.
+    pub settings: RegistrySettings,
+    /// Gives the credentials for a host.
+    pub answer: F,
+}
+
+/// Pulls from `registry` into the peer's store, as `store` says. `progress` gets what the peer
+/// tells meanwhile. Returns when all is stored.
 ///
 /// # Errors
 /// What the peer answers.
 pub async fn pull<F>(
     client: &Client,
-    reference: String,
-    resolver: RegistryResolver,
+    registry: Registry<F>,
     store: &ImageStore,
-    answer: F,
     progress: mpsc::Sender<Progress>,
 ) -> Result<(), TransferError>
 where
     F: Fn(&str) -> AuthResponse + Send + 'static,
 {
+    let destination = any::pack(store);
+    move_image(client, registry, progress, |source| (source, destination)).await
+}
+
+/// Pushes the image that `store` names, as it says, to `registry`; otherwise like [`pull`].
+///
+/// # Errors
+/// What the peer answers.
+pub async fn push<F>(
+    client: &Client,
+    store: &ImageStore,
+    registry: Registry<F>,
+    progress: mpsc::Sender<Progress>,
+) -> Result<(), TransferError>
+where
+    F: Fn(&str) -> AuthResponse + Send + 'static,
+{
+    let source = any::pack(store);
+    move_image(client, registry, progress, |destination| (source, destination)).await
+}
+
+async fn move_image<F>(
+    client: &Client,
+    registry: Registry<F>,
+    progress: mpsc::Sender<Progress>,
+    sides: impl FnOnce(Any) -> (Any, Any),
+) -> Result<(), TransferError>
+where
+    F: Fn(&str) -> AuthResponse + Send + 'static,
+{
+    let Registry { reference, resolver, settings, answer } = registry;
     let id = crate::archive_stream::fresh_id();
     let (outgoing, mut incoming) = open_grpc(client, &id).await?;
     let answering = tokio::spawn(async move {
@@ -64,8 +107,9 @@ where
         }
     });
     let resolver = RegistryResolver { auth_stream: id, ..resolver };
-    let registry = OciRegistry { reference, resolver: Some(resolver) };
-    let done = transfer(client, any::pack(&registry), any::pack(store), Some(progress)).await;
+    let (source, destination) =
+        sides(any::pack(&OciRegistry { reference, resolver: Some(resolver) }));
+    let done = transfer(client, Call { source, destination, settings }, Some(progress)).await;
     answering.abort();
     done.map_err(TransferError::from)
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use oci::image::{ChainId, ImageConfig};
 use oci::{Descriptor, Digest, Reference};
 
+use crate::registry::host_of;
 use crate::{DANGLING, ImageError};
 
 /// An image, understood as far as running it needs.
@@ -68,6 +69,11 @@ pub struct Name {
     pub reference: Reference,
     /// When it began to.
     pub tagged_at: Timestamp,
+    /// What it points at. One image can have several targets: with its layers plain, as an archive
+    /// brought it, and with them compressed, as a registry has it.
+    pub target: Digest,
+    /// Whether the name's repository is known to have the target.
+    pub is_published: bool,
 }
 
 /// A record of the store, with what its target was understood as.
@@ -78,11 +84,13 @@ pub(crate) struct Record {
     pub image: Arc<ResolvedImage>,
 }
 
-/// Ids → images, names → ids; with the record names behind each image.
+/// Ids → images, names → targets → images; with the record names behind each image.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Index {
     by_id: BTreeMap<Digest, Arc<ResolvedImage>>,
     by_name: BTreeMap<String, Digest>,
+    /// Targets as they were understood, without names.
+    by_target: BTreeMap<Digest, Arc<ResolvedImage>>,
     records: BTreeMap<Digest, Vec<String>>,
 }
 
@@ -92,14 +100,19 @@ impl Index {
         let mut gathered: BTreeMap<Digest, ResolvedImage> = BTreeMap::new();
         for record in records {
             let id = record.image.id;
+            let target = record.image.target.digest;
+            index.by_target.entry(target).or_insert_with(|| Arc::clone(&record.image));
             let image = gathered.entry(id).or_insert_with(|| (*record.image).clone());
             index.records.entry(id).or_default().push(record.name.clone());
             if record.name.starts_with(DANGLING) {
                 continue;
             }
             if let Ok(reference) = Reference::parse(&record.name) {
-                index.by_name.insert(reference.to_string(), id);
-                image.names.push(Name { reference, tagged_at: record.tagged_at });
+                index.by_name.insert(reference.to_string(), target);
+                let source = format!("{}/{}", host_of(&reference), reference.path());
+                let is_published = record.image.sources.contains(&source);
+                let tagged_at = record.tagged_at;
+                image.names.push(Name { reference, tagged_at, target, is_published });
             }
         }
         for image in gathered.values_mut() {
@@ -132,7 +145,35 @@ impl Index {
     }
 
     pub(crate) fn by_reference(&self, reference: &Reference) -> Option<&Arc<ResolvedImage>> {
-        self.by_name.get(&reference.to_string()).and_then(|id| self.by_id.get(id))
+        self.own(reference).and_then(|own| self.by_id.get(&own.id))
+    }
+
+    /// What exactly a name points at, without the names of its image.
+    pub(crate) fn own(&self, reference: &Reference) -> Option<&Arc<ResolvedImage>> {
+        self.by_name.get(&reference.to_string()).and_then(|target| self.understood(target))
+    }
+
+    /// What exactly a target is, without the names of its image.
+    pub(crate) fn understood(&self, target: &Digest) -> Option<&Arc<ResolvedImage>> {
+        self.by_target.get(target)
+    }
+
+    /// The image that a target is understood as.
+    pub(crate) fn by_target(&self, target: &Digest) -> Option<&Arc<ResolvedImage>> {
+        self.by_target.get(target).and_then(|own| self.by_id.get(&own.id))
+    }
+
+    /// What exactly `text` means: a name's own target, else the image's.
+    pub(crate) fn target_of(&self, text: &str) -> Result<Descriptor, ImageError> {
+        let image = self.find(text)?;
+        let named = Reference::parse(text).ok().map(Reference::tagged);
+        let own = named.and_then(|reference| match reference.digest() {
+            Some(digest) => self.by_target.get(&digest).cloned(),
+            None => self.own(&reference).cloned(),
+        });
+        Ok(own
+            .filter(|own| own.id == image.id)
+            .map_or_else(|| image.target.clone(), |own| own.target.clone()))
     }
 
     /// Finds an image as dockerd does: a whole id, then a name, then the
@@ -149,8 +190,10 @@ impl Index {
         }
         if let Some(digest) = reference.digest() {
             let found = self.by_id.values().find(|image| {
-                let same = |name: &Name| name.reference.name() == reference.name();
-                image.target.digest == digest && image.names.iter().any(same)
+                let same = |name: &Name| {
+                    name.target == digest && name.reference.name() == reference.name()
+                };
+                image.names.iter().any(same)
             });
             return found.cloned().ok_or_else(|| ImageError::NotFound(reference.familiar()));
         }

@@ -36,12 +36,12 @@ pub use index::{Name, ResolvedImage};
 pub use instruction::apply_changes;
 pub use list::ListOptions;
 pub use platforms::check_platform;
-pub use registry::{Progress, PullRequest, PushRequest, Remote};
+pub use registry::{Compression, Limits, Progress, PullRequest, PushRequest, Remote};
 pub use remove::{ImageUse, RemoveOptions, Removed};
 pub use size::{Measure, Sizes};
 pub use snapshot::SnapshotMount;
 pub use store::{Images, ImagesConfig};
-pub use transfer::{Loaded, end_old_leases};
+pub use transfer::{Archive, Loaded, end_old_leases};
 pub use view::{api_descriptor, api_platform};
 
 /// The name prefix of images that lost their last name, as dockerd writes it.

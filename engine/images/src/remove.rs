@@ -96,7 +96,7 @@ impl Images {
                 return Ok(removed);
             }
             if !stays.is_empty() {
-                self.forget_names(&image, &goes).await?;
+                self.forget_names(&goes).await?;
                 return Ok(removed);
             }
         }
@@ -137,24 +137,20 @@ impl Images {
         goes: &[Reference],
     ) -> Result<(), ImageError> {
         self.write_name(&format!("{DANGLING}{}", image.target.digest), &image.target).await?;
-        self.forget_names(image, goes).await
+        self.forget_names(goes).await
     }
 
     /// Takes names off an image that has others. A digest that is a name only since its
     /// repository is known to have it is forgotten with that knowledge.
-    async fn forget_names(
-        &self,
-        image: &ResolvedImage,
-        goes: &[Reference],
-    ) -> Result<(), ImageError> {
+    async fn forget_names(&self, goes: &[Reference]) -> Result<(), ImageError> {
         for name in goes {
             self.delete_record(&name.to_string(), true).await?;
         }
-        if let [digest] = goes
-            && digest.digest().is_some()
+        if let [name] = goes
+            && let Some(target) = name.digest()
         {
-            crate::registry::forget_source(&self.0.client, &image.target.digest, digest).await?;
-            self.forget(&image.target.digest).await;
+            crate::registry::forget_source(&self.0.client, &target, name).await?;
+            self.forget(&target).await;
         }
         self.refresh().await
     }

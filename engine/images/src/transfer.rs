@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
 use containerd_api::services::images::v1::{CreateImageRequest, Image, UpdateImageRequest};
@@ -14,6 +15,7 @@ use containerd_rpc::{Client, RpcError, archive_stream};
 use futures_util::Stream;
 use oci::{Descriptor, Platform, Reference};
 use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::read::{from_wire, to_wire};
@@ -94,9 +96,7 @@ impl Images {
         let mut out = Vec::new();
         for record in stored {
             let target = record.target.as_ref().and_then(from_wire);
-            let by_target = |target: Descriptor| {
-                index.all().find(|image| image.target.digest == target.digest).cloned()
-            };
+            let by_target = |target: Descriptor| index.by_target(&target.digest).cloned();
             let Some(image) = target.and_then(by_target) else { continue };
             let name = match Reference::parse(&record.name) {
                 Ok(reference) if !record.name.starts_with(DANGLING) => Some(reference.familiar()),
@@ -108,7 +108,7 @@ impl Images {
     }
 
     /// All names with their targets, from the store.
-    async fn targets_by_name(&self) -> Result<BTreeMap<String, Descriptor>, ImageError> {
+    pub(crate) async fn targets_by_name(&self) -> Result<BTreeMap<String, Descriptor>, ImageError> {
         let records = self.records(Vec::new()).await?;
         let pairs = records.into_iter();
         Ok(pairs.filter_map(|r| Some((r.name, from_wire(r.target.as_ref()?)?))).collect())
@@ -161,8 +161,9 @@ impl Images {
                 "refusing to create an ambiguous tag using digest algorithm as name".into(),
             ));
         }
+        let target = self.index().target_of(image)?;
         let image = self.resolve(image)?;
-        self.name(reference, &image.target).await?;
+        self.name(reference, &target).await?;
         Ok(image)
     }
 
@@ -195,12 +196,12 @@ impl Images {
     /// platforms, or with one. A repository without tag means all its tags.
     ///
     /// # Errors
-    /// No such image. What goes wrong later comes with the bytes.
+    /// No such image, or the store can't be asked. What goes wrong later comes with the bytes.
     pub async fn save(
         &self,
         names: &[String],
         platform: Option<&Platform>,
-    ) -> Result<mpsc::Receiver<io::Result<Bytes>>, ImageError> {
+    ) -> Result<Archive, ImageError> {
         let records = self.records_to_save(names)?;
         let platforms = self.platforms_to_save(&records, platform).await?;
         let mut references = records.into_iter();
@@ -215,6 +216,20 @@ impl Images {
             platforms: platforms.iter().map(wire_platform).collect(),
             ..Default::default()
         };
+        let raw = archive_stream::export_raw(&self.0.client, &source, how.clone()).await?;
+        Ok(match raw {
+            Some((socket, sent)) => {
+                Archive::Socket(socket, Box::pin(async { sent.await.map_err(|e| e.message) }))
+            }
+            None => Archive::Pieces(self.save_in_pieces(source, how)),
+        })
+    }
+
+    fn save_in_pieces(
+        &self,
+        source: ImageStore,
+        how: ImageExportStream,
+    ) -> mpsc::Receiver<io::Result<Bytes>> {
         let (out, bytes) = mpsc::channel(4);
         let (mut sink, mut archive) = tokio::io::duplex(PIPE);
         let client = self.0.client.clone();
@@ -239,7 +254,7 @@ impl Images {
             };
             let _ = out.send(Err(io::Error::other(failed))).await;
         });
-        Ok(bytes)
+        bytes
     }
 
     /// The platforms that are written of the images behind some records.
@@ -301,6 +316,15 @@ impl Images {
         }
         Ok(records)
     }
+}
+
+/// An archive on its way.
+pub enum Archive {
+    /// It comes by this socket. The call beside it must be awaited meanwhile: it says in the end
+    /// whether all of it came.
+    Socket(UnixStream, Pin<Box<dyn Future<Output = Result<(), String>> + Send>>),
+    /// It comes in pieces.
+    Pieces(mpsc::Receiver<io::Result<Bytes>>),
 }
 
 /// An image that was loaded, under a name or without.

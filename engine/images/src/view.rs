@@ -83,13 +83,12 @@ pub(crate) fn names(image: &ResolvedImage) -> (Vec<String>, Vec<String>) {
     for name in &image.names {
         let reference = &name.reference;
         if reference.digest().is_some() {
-            digests.push(reference.without_tag().with_digest(image.target.digest).familiar());
+            digests.push(reference.without_tag().with_digest(name.target).familiar());
             continue;
         }
         tags.push(reference.familiar());
-        let source = format!("{}/{}", crate::registry::host_of(reference), reference.path());
-        if image.sources.contains(&source) {
-            digests.push(reference.without_tag().with_digest(image.target.digest).familiar());
+        if name.is_published {
+            digests.push(reference.without_tag().with_digest(name.target).familiar());
         }
     }
     digests.sort();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use containerd_rpc::Client;
 use engine_api::filters::Filters;
-use images::{ImageUse, Images, ImagesConfig, ImportRequest, ListOptions, RemoveOptions};
+use images::{Archive, ImageUse, Images, ImagesConfig, ImportRequest, ListOptions, RemoveOptions};
 use lab::{Containerd, Scratch};
 
 fn stock() -> Option<(Scratch, Containerd)> {
@@ -58,7 +58,8 @@ async fn a_loaded_image_is_named_listed_saved_and_removed() {
     let options = ListOptions { filters, shared_size: true, ..ListOptions::default() };
     assert_eq!(images.list(&options, &[]).unwrap()[0].repo_tags.as_ref().unwrap(), &["x/y:z"]);
 
-    let mut parts = images.save(&["busybox".into(), "x/y:z".into()], None).await.unwrap();
+    let archive = images.save(&["busybox".into(), "x/y:z".into()], None).await.unwrap();
+    let Archive::Pieces(mut parts) = archive else { panic!("containerd has no raw stream") };
     let mut saved = Vec::new();
     while let Some(part) = parts.recv().await {
         saved.extend_from_slice(&part.unwrap());

@@ -6,6 +6,7 @@
 
 pub mod any;
 pub mod filter;
+mod registry;
 pub mod time;
 
 #[allow(missing_docs, clippy::all, clippy::pedantic, clippy::nursery, unused_qualifications)]
@@ -25,6 +26,7 @@ pub use generated::grpc::health::v1 as health;
 pub use generated::runtimeoptions::v1 as runtime_options;
 pub use prost;
 pub use prost_types;
+pub use registry::RegistrySettings;
 
 /// gRPC metadata key that names the namespace of a call.
 pub const NAMESPACE_KEY: &str = "containerd-namespace";

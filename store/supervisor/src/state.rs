@@ -42,6 +42,7 @@ pub struct State {
     pub(crate) open_refs: OpenRefs,
     pub(crate) pending_blobs: PendingBlobs,
     pub(crate) flights: crate::transfer::Flights,
+    pub(crate) places: crate::transfer::Places,
     writing: Mutex<()>,
     /// The root is ours alone.
     _lock: Lock,
@@ -76,6 +77,7 @@ impl State {
             open_refs: OpenRefs::default(),
             pending_blobs: PendingBlobs::default(),
             flights: crate::transfer::Flights::default(),
+            places: crate::transfer::Places::default(),
             root: config.root.clone(),
             run: config.state.clone(),
             address: config.address.clone(),

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use lab::{Engine, Kind, Registry, RegistryKind, layered_archive};
+use lab::{Containerd, Engine, Kind, Registry, RegistryKind, Scratch, layered_archive};
+use oci::media_type;
 use serde_json::Value;
 
 /// An engine and a registry that only it reaches.
@@ -175,4 +176,77 @@ fn pushes_and_pulls_tell_what_dockerd_tells() {
     for (expected, said) in pull(&stock).into_iter().zip(pull(&ours)) {
         assert_eq!(said, expected);
     }
+}
+
+/// The registry of an engine on the host's loopback.
+fn loopback_registry() -> Registry {
+    let stock = lab::docker_registry().map(|_| RegistryKind::Docker);
+    Registry::start(stock.unwrap_or(RegistryKind::Ferry), &[]).unwrap()
+}
+
+#[test]
+fn a_loaded_image_leaves_compressed_and_is_known_by_the_digest_that_the_registry_has() {
+    lab::require!("docker");
+    let registry = loopback_registry();
+    let at = registry.address().to_string();
+    for (form, manifest, layer) in [
+        ("gzip", media_type::DOCKER_MANIFEST, media_type::DOCKER_LAYER_GZIP),
+        ("zstd", media_type::OCI_MANIFEST, media_type::OCI_LAYER_ZSTD),
+        ("none", media_type::DOCKER_MANIFEST, media_type::DOCKER_LAYER),
+    ] {
+        let flags = ["--bridge=none", "--iptables=false", &format!("--push-compression={form}")];
+        let engine = Engine::start_on_host_network(Kind::Ferryd, &flags).unwrap();
+        let docker = |words: &[&str]| engine.stock_cli(words).unwrap().success().unwrap();
+        let archive = layered_archive(engine.scratch().path(), 2, 50_000).unwrap();
+        docker(&["load", "-qi", archive.to_str().unwrap()]);
+        let id = docker(&["image", "inspect", "layered:1", "-f", "{{.Id}}"]);
+        let names = [1, 2].map(|tag| format!("{at}/{form}:{tag}"));
+        let mut digests = Vec::new();
+        for (tag, name) in names.iter().enumerate() {
+            docker(&["tag", "layered:1", name]);
+            let said = docker(&["push", name]);
+            // The second time the bytes are the same.
+            let expected = if tag == 0 { ": Pushed" } else { ": Layer already exists" };
+            assert_eq!(said.matches(expected).count(), 2, "{said}");
+            let path = format!("/v2/{form}/manifests/{}", tag + 1);
+            let reply = registry.send("GET", &path, &[("Accept", manifest)], b"").unwrap();
+            assert_eq!(reply.status, 200, "{form}");
+            let layers = reply.json()["layers"].as_array().unwrap().clone();
+            assert!(layers.iter().all(|l| l["mediaType"] == layer), "{layers:?}");
+            digests.push(reply.header("Docker-Content-Digest").unwrap().to_owned());
+            let known = docker(&["image", "inspect", name, "-f", "{{join .RepoDigests \" \"}}"]);
+            assert_eq!(known.trim(), format!("{at}/{form}@{}", digests[tag]));
+        }
+        assert_eq!(digests[0], digests[1]);
+        // It is up to date, and the same image when it comes back.
+        let said = docker(&["pull", &names[0]]);
+        assert!(said.contains("Image is up to date"), "{said}");
+        docker(&["rmi", "-f", id.trim()]);
+        docker(&["pull", "-q", &names[0]]);
+        assert_eq!(docker(&["image", "inspect", &names[0], "-f", "{{.Id}}"]), id);
+    }
+}
+
+#[test]
+fn ferryd_on_a_stock_containerd_pushes_and_pulls() {
+    lab::require!("docker", "containerd");
+    let scratch = Scratch::new("stock").unwrap();
+    let containerd = Containerd::stock(&scratch).unwrap();
+    let socket = format!("--containerd={}", containerd.socket().display());
+    let flags = ["--bridge=none", "--iptables=false", socket.as_str()];
+    let engine = Engine::start_on_host_network(Kind::Ferryd, &flags).unwrap();
+    let docker = |words: &[&str]| engine.stock_cli(words).unwrap().success().unwrap();
+    let registry = loopback_registry();
+    let name = format!("{}/x:1", registry.address());
+    let archive = layered_archive(engine.scratch().path(), 3, 50_000).unwrap();
+    docker(&["load", "-qi", archive.to_str().unwrap()]);
+    let id = docker(&["image", "inspect", "layered:1", "-f", "{{.Id}}"]);
+    docker(&["tag", "layered:1", &name]);
+    assert_eq!(docker(&["push", &name]).matches(": Pushed").count(), 3);
+    docker(&["rmi", "-f", id.trim()]);
+    assert_eq!(docker(&["pull", &name]).matches(": Pull complete").count(), 3);
+    assert_eq!(docker(&["image", "inspect", &name, "-f", "{{.Id}}"]), id);
+    let leases = containerd.ctr(&["-n", "moby", "leases", "ls", "-q"]).unwrap();
+    // The one that containers have for good.
+    assert_eq!(leases.stdout, "ferryd-containers\n");
 }

@@ -22,7 +22,6 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("nft", "nftables"),
-    ("htpasswd", "apache2-utils"),
     ("openssl", "openssl"),
     ("patchelf", "patchelf"),
     ("pgrep", "procps"),
@@ -33,6 +32,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("tmux", "tmux"),
     ("newuidmap", "uidmap"),
     ("xz", "xz-utils"),
+    ("zstd", "zstd"),
 ];
 
 /// Everything; each part that cannot be had is named, and the rest goes on.

@@ -103,6 +103,7 @@ const OPTIONS: &[Opt] = &[
     row("no-new-privileges", None, "no-new-privileges", Bool, "Set no-new-privileges in every container"),
     row("no-proxy", None, "proxies", NO_PROXY, "Hosts that are reached without a proxy, separated by commas"),
     row("pidfile", Some('p'), "pidfile", Text, "File for the daemon's process id (default \"/run/ferry/ferryd.pid\")"),
+    row("push-compression", None, "push-compression", Text, "How plain layers are pushed: gzip, zstd or none (default \"gzip\")"),
     row("registry-mirror", None, "registry-mirrors", List, "Mirror to ask before Docker Hub"),
     row("seccomp-profile", None, "seccomp-profile", Text, "Profile for containers: builtin, unconfined or a file"),
     row("shutdown-timeout", None, "shutdown-timeout", Int, "Seconds that containers get to stop with the daemon (default 15)"),

@@ -106,8 +106,7 @@ pub struct Settings {
     pub http_proxy: String,
     pub https_proxy: String,
     pub no_proxy: String,
-    /// Whether nothing of how registries are spoken to differs from the defaults but the hosts.
-    pub registries_are_plain: bool,
+    pub push_compression: images::Compression,
 }
 
 /// The names under which our own runtime is known.
@@ -180,7 +179,7 @@ impl Settings {
             http_proxy: from.proxy("http-proxy", "HTTP_PROXY"),
             https_proxy: from.proxy("https-proxy", "HTTPS_PROXY"),
             no_proxy: from.proxy("no-proxy", "NO_PROXY"),
-            registries_are_plain: from.registries_are_plain(),
+            push_compression: from.push_compression()?,
             exec_root,
         })
     }

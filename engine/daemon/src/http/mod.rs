@@ -15,6 +15,7 @@ mod request;
 mod response;
 mod router;
 mod server;
+mod splice;
 mod stream;
 mod write;
 
@@ -26,4 +27,5 @@ pub use request::{Request, RequestInfo};
 pub use response::{ByteStream, Response, TakeOver, delayed};
 pub use router::{Outcome, Router};
 pub use server::{Listener, serve};
+pub use splice::Incoming;
 pub use stream::{Hijacked, HijackedReader, HijackedWriter};

@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt, stream};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{ApiError, Hijacked};
+use super::{ApiError, Hijacked, Incoming};
 
 /// The bytes of a streamed reply. An error ends the connection without the
 /// end mark, so that the client notices.
@@ -23,6 +23,7 @@ pub type TakeOver = Box<dyn FnOnce(Hijacked) -> Pin<Box<dyn Future<Output = ()> 
 pub(super) enum Content {
     Full(Bytes),
     Stream(ByteStream),
+    Socket(Incoming),
     Hijack {
         protocol: &'static str,
         run: TakeOver,
@@ -99,6 +100,13 @@ impl Response {
     /// 200 with a stream; its head is sent at once.
     pub fn stream(content_type: HeaderValue, body: ByteStream) -> Self {
         let content = Content::Stream(body);
+        Self { status: StatusCode::OK, headers: HeaderMap::new(), content, known: Known::Route }
+            .header(CONTENT_TYPE, content_type)
+    }
+
+    /// 200 with what comes by a socket.
+    pub fn socket(content_type: HeaderValue, body: Incoming) -> Self {
+        let content = Content::Socket(body);
         Self { status: StatusCode::OK, headers: HeaderMap::new(), content, known: Known::Route }
             .header(CONTENT_TYPE, content_type)
     }

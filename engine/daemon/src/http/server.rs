@@ -22,7 +22,7 @@ use super::router::{Outcome, Route};
 use super::stream::{
     Hijacked, HijackedReader, HijackedWriter, ReadHalf, WriteHalf, split_tcp, split_unix,
 };
-use super::write::{Frame, write_full, write_hijack, write_raw, write_stream};
+use super::write::{Frame, write_full, write_hijack, write_raw, write_socket, write_stream};
 use super::{ApiError, Query, Request, Response, Router};
 
 /// How much of a body that nobody read is skipped to keep a connection.
@@ -191,6 +191,11 @@ async fn exchange(
         }
         Content::Stream(body) => {
             if !write_stream(shared, &mut frame, headers, body, &gone).await? {
+                return Ok(Next::End);
+            }
+        }
+        Content::Socket(source) => {
+            if !write_socket(shared, &mut frame, headers, source, &gone).await? {
                 return Ok(Next::End);
             }
         }

@@ -13,6 +13,7 @@ use tracing::debug;
 use super::body::Shared;
 use super::response::ByteStream;
 use super::server::client_gone;
+use super::splice::{Incoming, pass_on};
 
 /// How the answer must be written.
 pub(super) struct Frame {
@@ -88,6 +89,52 @@ pub(super) async fn write_full(
     shared.write.lock().await.write_all(&out).await
 }
 
+/// Writes the head of a body of unknown length; whether it comes in chunks.
+async fn begin_stream(shared: &Shared, frame: &mut Frame, headers: &HeaderMap) -> io::Result<bool> {
+    let chunked = !frame.http10;
+    frame.keep_alive &= chunked;
+    let mut out = status_line(frame, StatusCode::OK, None);
+    push_headers(&mut out, headers);
+    push_date(&mut out);
+    if chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    push_connection(&mut out, frame);
+    out.extend_from_slice(b"\r\n");
+    shared.write.lock().await.write_all(&out).await?;
+    Ok(chunked)
+}
+
+/// Writes what comes by a socket; whether the connection can go on.
+pub(super) async fn write_socket(
+    shared: &Shared,
+    frame: &mut Frame,
+    headers: HeaderMap,
+    source: Incoming,
+    gone: &CancellationToken,
+) -> io::Result<bool> {
+    let chunked = begin_stream(shared, frame, &headers).await?;
+    if frame.head_only {
+        return Ok(true);
+    }
+    let passed = tokio::select! {
+        biased;
+        passed = pass_on(shared, source, chunked) => passed,
+        () = client_gone(shared) => {
+            gone.cancel();
+            return Ok(false);
+        }
+    };
+    if let Err(e) = passed {
+        debug!("a streamed answer failed: {e}");
+        return Ok(false);
+    }
+    if chunked {
+        shared.write.lock().await.write_all(b"0\r\n\r\n").await?;
+    }
+    Ok(true)
+}
+
 /// Writes a stream; whether the connection can go on.
 pub(super) async fn write_stream(
     shared: &Shared,
@@ -96,17 +143,7 @@ pub(super) async fn write_stream(
     mut body: ByteStream,
     gone: &CancellationToken,
 ) -> io::Result<bool> {
-    let chunked = !frame.http10;
-    frame.keep_alive &= chunked;
-    let mut out = status_line(frame, StatusCode::OK, None);
-    push_headers(&mut out, &headers);
-    push_date(&mut out);
-    if chunked {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
-    }
-    push_connection(&mut out, frame);
-    out.extend_from_slice(b"\r\n");
-    shared.write.lock().await.write_all(&out).await?;
+    let chunked = begin_stream(shared, frame, &headers).await?;
     if frame.head_only {
         return Ok(true);
     }

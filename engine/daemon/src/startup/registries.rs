@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use images::Remote;
+use images::{Limits, Remote};
 use registry_client::{Client, Config, Hosts, Insecure, Mirror, Proxies, Retry};
 use tokio::sync::Semaphore;
 
@@ -23,17 +23,25 @@ pub(super) fn remote(settings: &Settings) -> Result<Remote, String> {
         folders: FOLDERS.iter().map(PathBuf::from).collect(),
         default_scheme: None,
     };
-    let Settings { http_proxy, https_proxy, no_proxy, .. } = settings;
-    let proxies = Proxies::new(http_proxy, https_proxy, no_proxy).map_err(|e| e.to_string())?;
+    let limits = Limits {
+        downloads: settings.max_concurrent_downloads,
+        uploads: settings.max_concurrent_uploads,
+        attempts: settings.max_download_attempts,
+        proxies: [&settings.http_proxy, &settings.https_proxy, &settings.no_proxy]
+            .map(Clone::clone),
+    };
+    let [http, https, no] = &limits.proxies;
+    let proxies = Proxies::new(http, https, no).map_err(|e| e.to_string())?;
     let retry = Retry { attempts: settings.max_download_attempts, ..Retry::default() };
     let folder = settings.exec_root.join("registries");
     let config = Config { hosts: hosts.clone(), proxies, retry, ..Config::default() };
     Ok(Remote {
         client: Client::new(config),
         hosts,
-        by_store: settings.registries_are_plain,
         folder,
-        downloads: Arc::new(Semaphore::new(settings.max_concurrent_downloads)),
-        uploads: Arc::new(Semaphore::new(settings.max_concurrent_uploads)),
+        downloads: Arc::new(Semaphore::new(limits.downloads)),
+        uploads: Arc::new(Semaphore::new(limits.uploads)),
+        limits,
+        compression: settings.push_compression,
     })
 }

@@ -1,11 +1,14 @@
 //! Images to and from registries, told in docker's words while they go.
 //!
-//! `pull` walks from a reference to its layers. ferry-containerd brings them by itself
-//! (`transfer`); for other containerds `layers` brings them several at once, `fetch` one blob. `push` goes the other way; `progress` is what is told. What is in the store already is
-//! not fetched again; what was fetched is held by a lease until the image has its name.
+//! `pull` walks from a reference to its layers, `push` from a name to what it stands for.
+//! ferry-containerd moves the layers by itself (`transfer`); for other containerds `layers` brings
+//! them several at once, `fetch` one blob, and `pieces` sends them. `progress` is what is told.
+//! What is in the store already is not fetched again; what was fetched is held by a lease until
+//! the image has its name.
 
 mod fetch;
 mod layers;
+mod pieces;
 mod progress;
 mod pull;
 mod push;
@@ -32,15 +35,40 @@ pub struct Remote {
     pub client: registry_client::Client,
     /// Where the client finds registries, for others who are to go the same way.
     pub hosts: registry_client::Hosts,
-    /// Whether a store that pulls by itself can do so as this client would: it knows hosts, and no
-    /// proxies or limits.
-    pub by_store: bool,
+    /// Limits and proxies, for those others too.
+    pub limits: Limits,
+    /// What layers that are stored plain leave as, where the store moves them.
+    pub compression: Compression,
     /// A folder of this process's, for what those others read.
     pub folder: std::path::PathBuf,
     /// Blobs that are fetched at once.
     pub downloads: Arc<Semaphore>,
     /// Blobs that are sent at once.
     pub uploads: Arc<Semaphore>,
+}
+
+/// What is asked of registries at most, and by which way.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Blobs that are fetched at once.
+    pub downloads: usize,
+    /// Blobs that are sent at once.
+    pub uploads: usize,
+    /// Attempts at a download.
+    pub attempts: u32,
+    /// Proxies for http and https, and the hosts that are reached without.
+    pub proxies: [String; 3],
+}
+
+/// How layers that are stored plain are pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// As gzip, which every client reads.
+    Gzip,
+    /// As zstd, in OCI's types of documents.
+    Zstd,
+    /// As they are.
+    None,
 }
 
 impl std::fmt::Debug for Remote {

@@ -69,8 +69,13 @@ impl Watch for Progress {
     fn retrying(&self, object: &Object, wait: Duration, _: &Error) {
         if let Object::Blob(digest) = object {
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
-            let plural = if seconds == 1 { "" } else { "s" };
-            self.action(&digest.short(), &format!("Retrying in {seconds} second{plural}"));
+            self.action(&digest.short(), &retrying(seconds));
         }
     }
+}
+
+/// Docker's words for a wait.
+pub(crate) fn retrying(seconds: u64) -> String {
+    let plural = if seconds == 1 { "" } else { "s" };
+    format!("Retrying in {seconds} second{plural}")
 }

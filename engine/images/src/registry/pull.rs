@@ -186,10 +186,10 @@ impl Pull<'_> {
     async fn here(&self, chosen: &Chosen) -> Result<Option<Arc<ResolvedImage>>, ImageError> {
         let (target, manifest) = (chosen.target().digest, chosen.manifest.descriptor.digest);
         let index = self.images.index();
-        let found = index
-            .all()
-            .find(|image| image.target.digest == target && image.manifest.digest == manifest);
-        let Some(image) = found.cloned() else { return Ok(None) };
+        let found = index.understood(&target).filter(|own| own.manifest.digest == manifest);
+        let Some(image) = found.and_then(|_| index.by_target(&target)).cloned() else {
+            return Ok(None);
+        };
         let is_unpacked = match &image.chain_id {
             Some(chain) => self.images.has_snapshot(&self.images.0.client, chain).await?,
             None => true,
@@ -224,7 +224,7 @@ impl Pull<'_> {
         if diff_ids.len() != chosen.parsed.layers.len() {
             return Err(failed(500, "layers from manifest don't match image configuration"));
         }
-        if self.remote.by_store && self.images.transfers().await? {
+        if self.images.transfers().await? {
             self.transfer(client, chosen, diff_ids).await?;
         } else {
             self.layers(client, &chosen.parsed.layers, diff_ids).await?;

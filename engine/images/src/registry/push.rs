@@ -1,23 +1,17 @@
-//! Pushes: layers, configuration, manifest and index of local images, exactly as they are stored.
+//! Pushes: what a name stands for goes to its registry, by the store or in pieces.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use containerd_api::services::content::v1::ReadContentRequest;
 use containerd_rpc::Client;
 use engine_api::{AuthConfig, JsonMessage, Value};
-use futures_util::future::try_join_all;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use http::HeaderMap;
 use oci::image::{Index, Manifest};
 use oci::{Descriptor, Digest, Platform, Reference, media_type};
-use registry_client::{
-    Asked, BlobSource, Chunks, Error, Object, PushOptions, Pushed, Repository, Which,
-};
+use registry_client::{Asked, Error, Object, Repository, Which};
 
-use super::progress::{Meter, Progress};
-use super::{Remote, SOURCE, credentials, failed, fetch, host_of, source_of};
+use super::progress::Progress;
+use super::{Remote, credentials, failed, fetch};
 use crate::read::read_blob;
 use crate::{ImageError, Images, ResolvedImage};
 
@@ -34,20 +28,25 @@ pub struct PushRequest {
     pub headers: HeaderMap,
 }
 
-struct Push<'a> {
-    images: &'a Images,
-    remote: &'a Remote,
-    repository: Repository,
-    reference: Reference,
-    progress: &'a Progress,
+/// One push under way.
+pub(super) struct Push<'a> {
+    pub(super) images: &'a Images,
+    pub(super) remote: &'a Remote,
+    pub(super) repository: Repository,
+    pub(super) reference: Reference,
+    pub(super) request: &'a PushRequest,
+    pub(super) progress: &'a Progress,
 }
 
 /// One layer to send.
-struct Layer {
-    descriptor: Descriptor,
+pub(super) struct Layer {
+    pub(super) descriptor: Descriptor,
     /// The short digest of its content, under which docker tells of it.
-    id: String,
+    pub(super) id: String,
 }
+
+/// A manifest, or an index, to send.
+pub(super) type Document = (Descriptor, Bytes, Option<Manifest>);
 
 impl Images {
     /// Pushes. Returns what was pushed.
@@ -74,6 +73,7 @@ impl Images {
                 remote,
                 repository: repository.clone(),
                 reference: reference.clone(),
+                request,
                 progress,
             };
             push.run(&image, request.platform.as_ref()).await?;
@@ -90,9 +90,9 @@ impl Images {
         let index = self.index();
         let mut found = Vec::new();
         for image in index.all() {
-            let own = image.names.iter().map(|name| &name.reference);
-            let own = own.filter(|name| name.name() == asked.name() && name.tag().is_some());
-            found.extend(own.map(|name| (name.clone(), Arc::clone(image))));
+            let names = image.names.iter().map(|name| &name.reference);
+            let names = names.filter(|name| name.name() == asked.name() && name.tag().is_some());
+            found.extend(names.filter_map(|name| Some((name.clone(), index.own(name)?.clone()))));
         }
         found.sort_by(|(a, _), (b, _)| a.cmp(b));
         if found.is_empty() {
@@ -110,12 +110,12 @@ impl Images {
     }
 }
 
-fn told(error: &Error) -> ImageError {
+pub(super) fn told(error: &Error) -> ImageError {
     ImageError::Registry(error.told(Asked::Push))
 }
 
 impl Push<'_> {
-    fn client(&self) -> &Client {
+    pub(super) fn client(&self) -> &Client {
         &self.images.0.client
     }
 
@@ -124,7 +124,8 @@ impl Push<'_> {
         image: &ResolvedImage,
         platform: Option<&Platform>,
     ) -> Result<(), ImageError> {
-        let (target, missing) = self.target(image, platform).await?;
+        let by_store = self.images.transfers().await?;
+        let (target, missing) = self.target(image, platform, by_store).await?;
         let mut manifests = Vec::new();
         self.collect(&target, &missing, &mut manifests).await?;
         let layers = layers_of(&manifests, image);
@@ -132,51 +133,28 @@ impl Push<'_> {
         for layer in &layers {
             self.progress.action(&layer.id, "Preparing");
         }
-        let mut waiting = Vec::new();
-        for layer in &layers {
-            let slot = Arc::clone(&self.remote.uploads).try_acquire_owned().ok();
-            if slot.is_none() {
-                self.progress.action(&layer.id, "Waiting");
-            }
-            waiting.push(async move {
-                let _slot = match slot {
-                    Some(slot) => slot,
-                    None => Arc::clone(&self.remote.uploads)
-                        .acquire_owned()
-                        .await
-                        .map_err(|e| failed(500, e.to_string()))?,
-                };
-                self.layer(layer).await
-            });
+        let root = if by_store {
+            self.transfer(image, platform, &layers).await?
+        } else {
+            self.pieces(&target, &manifests, &layers).await?;
+            target
+        };
+        for changed in [&image.target.digest, &root.digest] {
+            self.images.forget(changed).await;
         }
-        try_join_all(waiting).await?;
-        // What a manifest names must be there before it.
-        for (descriptor, bytes, manifest) in manifests.iter().rev() {
-            if let Some(manifest) = manifest {
-                self.blob(&manifest.config, None).await?;
-            }
-            let is_target = descriptor.digest == target.digest;
-            let which = match self.reference.tag() {
-                Some(tag) if is_target => Which::Tag(tag.to_owned()),
-                _ => Which::Digest(descriptor.digest),
-            };
-            let sent =
-                self.repository.push_manifest(&which, &descriptor.media_type, bytes.clone()).await;
-            sent.map_err(|e| told(&e))?;
-            self.remember(&descriptor.digest).await?;
-        }
-        self.images.forget(&image.target.digest).await;
         self.images.refresh().await?;
-        self.done(image, &target);
+        self.done(image, &root);
         Ok(())
     }
 
     /// What to push of an image: all of it, or the manifest that is here when others of its index
-    /// are neither here nor in the registry. With the manifests that only the registry has.
+    /// are neither here nor in the registry. With the manifests that are not here; where the store
+    /// pushes, it looks for them.
     async fn target(
         &self,
         image: &ResolvedImage,
         platform: Option<&Platform>,
+        by_store: bool,
     ) -> Result<(Descriptor, Vec<Digest>), ImageError> {
         if !media_type::is_index(&image.target.media_type) {
             return Ok((image.target.clone(), Vec::new()));
@@ -206,6 +184,10 @@ impl Push<'_> {
             if fetch::has_blob(self.client(), &entry.digest).await? {
                 continue;
             }
+            if by_store {
+                missing.push(entry.digest);
+                continue;
+            }
             match self.repository.resolve(&Which::Digest(entry.digest)).await {
                 Ok(_) => missing.push(entry.digest),
                 Err(e) if e.is_not_found() => return Ok((image.manifest.clone(), Vec::new())),
@@ -220,7 +202,7 @@ impl Push<'_> {
         &self,
         target: &Descriptor,
         missing: &[Digest],
-        out: &mut Vec<(Descriptor, Bytes, Option<Manifest>)>,
+        out: &mut Vec<Document>,
     ) -> Result<(), ImageError> {
         let mut open = vec![target.clone()];
         while let Some(at) = open.pop() {
@@ -245,43 +227,6 @@ impl Push<'_> {
             Err(e) if e.at().is_some_and(|at| at.object == Object::Registry) => Err(told(&e)),
             _ => Ok(()),
         }
-    }
-
-    async fn layer(&self, layer: &Layer) -> Result<(), ImageError> {
-        let text = match self.blob(&layer.descriptor, Some(&layer.id)).await? {
-            Pushed::Existed => "Layer already exists".to_owned(),
-            Pushed::Mounted(from) => format!("Mounted from {from}"),
-            Pushed::Uploaded => "Pushed".to_owned(),
-        };
-        self.progress.action(&layer.id, &text);
-        Ok(())
-    }
-
-    async fn blob(&self, descriptor: &Descriptor, id: Option<&str>) -> Result<Pushed, ImageError> {
-        let labels = fetch::labels(self.client(), &descriptor.digest).await?;
-        let key = format!("{SOURCE}{}", host_of(&self.reference));
-        let known = labels.get(&key).map_or("", String::as_str);
-        let others =
-            known.split(',').filter(|one| !one.is_empty() && *one != self.reference.path());
-        let options = PushOptions {
-            mount_from: others.map(str::to_owned).collect(),
-            ..PushOptions::default()
-        };
-        let source = Arc::new(Stored {
-            client: self.client().clone(),
-            descriptor: descriptor.clone(),
-            told: id.map(|id| (self.progress.clone(), id.to_owned())),
-        });
-        let pushed = self.repository.push_blob(descriptor, source, &options).await;
-        let pushed = pushed.map_err(|e| told(&e))?;
-        self.remember(&descriptor.digest).await?;
-        Ok(pushed)
-    }
-
-    /// Notes that the registry has it now.
-    async fn remember(&self, digest: &Digest) -> Result<(), ImageError> {
-        let (key, value) = source_of(&self.reference);
-        fetch::label(self.client(), digest, HashMap::from([(key, value)])).await
     }
 
     fn done(&self, image: &ResolvedImage, target: &Descriptor) {
@@ -316,10 +261,7 @@ fn instead(index: &Descriptor, manifest: &Descriptor) -> Value {
 }
 
 /// The layers of all manifests, each once, the uppermost first as docker tells of them.
-fn layers_of(
-    manifests: &[(Descriptor, Bytes, Option<Manifest>)],
-    image: &ResolvedImage,
-) -> Vec<Layer> {
+fn layers_of(manifests: &[Document], image: &ResolvedImage) -> Vec<Layer> {
     let mut out: Vec<Layer> = Vec::new();
     for manifest in manifests.iter().filter_map(|(_, _, manifest)| manifest.as_ref()) {
         let own = image.layers == manifest.layers;
@@ -332,38 +274,4 @@ fn layers_of(
         }
     }
     out
-}
-
-/// A blob of the store, read as the registry takes it.
-struct Stored {
-    client: Client,
-    descriptor: Descriptor,
-    told: Option<(Progress, String)>,
-}
-
-impl BlobSource for Stored {
-    fn read(&self, offset: u64, length: u64) -> Chunks {
-        let client = self.client.clone();
-        let request = ReadContentRequest {
-            digest: self.descriptor.digest.to_string(),
-            offset: i64::try_from(offset).unwrap_or(i64::MAX),
-            size: i64::try_from(length).unwrap_or(i64::MAX),
-        };
-        let parts = stream::once(async move {
-            client.content().read(request).await.map(tonic::Response::into_inner)
-        });
-        let parts = parts.try_flatten().map_ok(|part| part.data);
-        let parts = parts.map_err(|status| std::io::Error::other(status.message().to_owned()));
-        let Some((progress, id)) = self.told.clone() else { return Box::pin(parts) };
-        let total = self.descriptor.size;
-        let mut meter = Meter::new(progress, id, "Pushing", total);
-        let mut at = offset;
-        Box::pin(parts.map(move |part| {
-            if let Ok(bytes) = &part {
-                at += bytes.len() as u64;
-                meter.at(at);
-            }
-            part
-        }))
-    }
 }

@@ -17,7 +17,9 @@ pub use raw::{address as raw_address, listen};
 use crate::Error;
 use containerd_api::prost_types::Any;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +28,9 @@ use tonic::Status;
 
 /// Most streams that may wait to be taken.
 const MAX_WAITING: usize = 1024;
+
+/// Bytes that one call has the kernel send.
+const SENT_AT_ONCE: usize = 16 << 20;
 
 /// The server's end of a gRPC stream.
 #[derive(Debug)]
@@ -132,6 +137,26 @@ impl StreamWriter {
             // Our own clients read to the end of the socket before they look at the answer.
             Self::Raw(socket) => drop(socket),
         }
+    }
+}
+
+impl StreamWriter {
+    /// Has the kernel send `size` bytes of a file from its beginning, where it can; returns how
+    /// many it sent, which is less where the file is shorter. What is left is the caller's to write.
+    pub fn send_file(&mut self, file: &File, size: u64) -> io::Result<u64> {
+        let Self::Raw(socket) = self else { return Ok(0) };
+        let mut at = 0;
+        while at < size {
+            let most = usize::try_from(size - at).unwrap_or(usize::MAX).min(SENT_AT_ONCE);
+            match rustix::fs::sendfile(&*socket, file, Some(&mut at), most) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                // A file system whose files can't be sent.
+                Err(Errno::INVAL | Errno::NOSYS) => break,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(at)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Layers that are stored plain (as archives bring them) pushed compressed: each is compressed
 //! once, and what it became is remembered on it, so that a later push sends the same bytes. Of the
-//! documents only what names such layers is written anew.
+//! documents only what names such layers is written anew, and stored beside what it was made of.
 
-use super::gather::{Document, Tree};
+use super::gather::{Document, Source, Tree};
+use super::graph::reference;
 use super::remote::Waiter;
+use super::source;
 use crate::content::Writer;
 use crate::diff::{BlobSink, UNCOMPRESSED};
 use crate::labels::Labels;
@@ -14,8 +16,8 @@ use oci::image::{Index, Manifest, Node};
 use oci::media_type as media;
 use oci::{Descriptor, Digest};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a push's label asks for.
 pub(super) fn wanted(text: &str) -> Result<Compression, Error> {
@@ -27,38 +29,112 @@ pub(super) fn wanted(text: &str) -> Result<Compression, Error> {
 }
 
 pub(super) struct Packer<'a> {
-    pub(super) state: &'a Arc<State>,
-    pub(super) context: &'a Context,
-    pub(super) waiter: &'a Waiter,
-    pub(super) form: Compression,
+    state: &'a Arc<State>,
+    context: &'a Context,
+    waiter: &'a Waiter,
+    form: Compression,
+    /// Held while a layer is compressed: that takes all cores, and others are sent meanwhile.
+    alone: Mutex<()>,
+    /// What layers became so far.
+    packed: Mutex<HashMap<Digest, Descriptor>>,
 }
 
-impl Packer<'_> {
-    /// The same tree with its plain layers compressed. Docker's schema 2 has no zstd: there the
-    /// manifest becomes OCI's.
-    pub(super) fn pack(&self, mut tree: Tree) -> Result<Tree, Error> {
-        let mut changed: HashMap<Digest, Descriptor> = HashMap::new();
-        for document in &tree.documents {
-            let Node::Manifest(manifest) = Node::parse(&document.bytes) else { continue };
-            for layer in manifest.layers.iter().filter(|layer| is_plain(layer)) {
-                if let Entry::Vacant(vacant) = changed.entry(layer.digest) {
-                    vacant.insert(self.layer(layer)?);
-                }
+/// What a plain layer is pushed as.
+pub(super) struct Packed {
+    pub(super) of: Descriptor,
+    /// Repositories that are known to hold it.
+    pub(super) sources: Vec<Source>,
+    /// Whether it was made now.
+    pub(super) is_fresh: bool,
+}
+
+impl<'a> Packer<'a> {
+    pub(super) fn new(
+        state: &'a Arc<State>,
+        context: &'a Context,
+        waiter: &'a Waiter,
+        form: Compression,
+    ) -> Self {
+        Self { state, context, waiter, form, alone: Mutex::default(), packed: Mutex::default() }
+    }
+
+    /// The compressed form of a plain layer: known, or made now; `told` hears how far that is.
+    pub(super) fn layer(&self, layer: &Descriptor, told: impl FnMut(u64)) -> Result<Packed, Error> {
+        let (state, context) = (self.state, self.context);
+        let (key, kind) = match self.form {
+            Compression::Zstd => ("containerd.io/gc.ref.content.zstd", media::OCI_LAYER_ZSTD),
+            _ if layer.media_type == media::DOCKER_LAYER => {
+                ("containerd.io/gc.ref.content.gzip", media::DOCKER_LAYER_GZIP)
             }
+            _ => ("containerd.io/gc.ref.content.gzip", media::OCI_LAYER_GZIP),
+        };
+        let flight = format!("{}\0{key}\0{}", context.namespace, layer.digest);
+        let _alone = self.waiter.wait(state.flights.claim(flight))?;
+        let known = state.content_info(context, &layer.digest)?.labels.get(key).cloned();
+        let known = known.and_then(|text| text.parse::<Digest>().ok());
+        if let Some(digest) = known
+            && let Some((size, sources)) = self.kept(&digest)?
+        {
+            let of = Descriptor::new(kind, digest, size);
+            self.lock().insert(layer.digest, of.clone());
+            return Ok(Packed { of, sources, is_fresh: false });
         }
+        let (digest, size) = {
+            let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+            self.compress(layer, told)?
+        };
+        let labels = Labels::from([(key.to_owned(), digest.to_string())]);
+        state.content_update(context, &layer.digest, &labels, &[format!("labels.{key}")])?;
+        let of = Descriptor::new(kind, digest, size);
+        self.lock().insert(layer.digest, of.clone());
+        Ok(Packed { of, sources: Vec::new(), is_fresh: true })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Descriptor>> {
+        self.packed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The size of a blob and where else it is, if it is here; then the push's lease keeps it.
+    fn kept(&self, digest: &Digest) -> Result<Option<(u64, Vec<Source>)>, Error> {
+        let (state, context) = (self.state, self.context);
+        if let Some(lease) = &context.lease {
+            state.lease_add(context, lease, Resource::new("content", digest.to_string()))?;
+        }
+        let info = state.content_info(context, digest).ok();
+        Ok(info.map(|info| (info.size, source::all(&info.labels))))
+    }
+
+    fn compress(&self, layer: &Descriptor, told: impl FnMut(u64)) -> Result<(Digest, u64), Error> {
+        let (file, _) = self.state.content_open(self.context, &layer.digest)?;
+        let reference = format!("compress-{:?}-{}", self.form, layer.digest);
+        let mut writer = Writer::open(self.state, self.context, &reference, 0, None)?;
+        // What an earlier attempt left is of no use: compression begins at the start.
+        writer.truncate()?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let sink = BlobSink { writer, size: 0 };
+        let go_on = || self.waiter.wait(std::future::ready(())).map_err(Failed);
+        let source = Heard { from: file, at: 0, told };
+        let packed = compress_blocks(source, sink, self.form, threads, go_on);
+        let BlobSink { writer, size } = packed.map_err(|Failed(e)| e)?;
+        let digest = writer.digest();
+        let labels = Labels::from([(UNCOMPRESSED.to_owned(), layer.digest.to_string())]);
+        match writer.commit(size, Some(digest), labels) {
+            Ok(_) | Err(Error::AlreadyExists(_)) => Ok((digest, size)),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The documents of a tree, naming layers by what they became. Docker's schema 2 has no zstd:
+    /// there a manifest becomes OCI's, and the index above it too.
+    pub(super) fn documents(&self, tree: &mut Tree) -> Result<(), Error> {
+        let mut changed = std::mem::take(&mut *self.lock());
         if changed.is_empty() {
-            return Ok(tree);
-        }
-        for piece in &mut tree.blobs {
-            if let Some(packed) = changed.get(&piece.of.digest) {
-                piece.of = packed.clone();
-                piece.sources.clear();
-            }
+            return Ok(());
         }
         for document in std::mem::take(&mut tree.documents) {
             tree.documents.push(self.document(document, &mut changed)?);
         }
-        Ok(tree)
+        Ok(())
     }
 
     fn document(
@@ -66,15 +142,16 @@ impl Packer<'_> {
         document: Document,
         changed: &mut HashMap<Digest, Descriptor>,
     ) -> Result<Document, Error> {
-        let bytes = match Node::parse(&document.bytes) {
+        let anew = match Node::parse(&document.bytes) {
             Node::Manifest(manifest) => self.manifest(*manifest, changed)?,
             Node::Index(index) => of_index(*index, changed)?,
             Node::Leaf => None,
         };
-        let Some((kind, bytes)) = bytes else { return Ok(document) };
+        let Some(Anew { kind, bytes, labels }) = anew else { return Ok(document) };
         let mut of = Descriptor::of(kind, &bytes);
         (of.platform, of.annotations) =
             (document.of.platform.clone(), document.of.annotations.clone());
+        self.state.content_put(self.context, &bytes, labels)?;
         changed.insert(document.of.digest, of.clone());
         Ok(Document { of, parents: document.parents, bytes: bytes.into() })
     }
@@ -83,14 +160,17 @@ impl Packer<'_> {
         &self,
         mut manifest: Manifest,
         changed: &HashMap<Digest, Descriptor>,
-    ) -> Result<Option<(String, Vec<u8>)>, Error> {
+    ) -> Result<Option<Anew>, Error> {
         let mut any = false;
-        for layer in &mut manifest.layers {
+        let config = manifest.config.digest.to_string();
+        let mut labels = Labels::from([(reference("config"), config)]);
+        for (n, layer) in manifest.layers.iter_mut().enumerate() {
             if let Some(packed) = changed.get(&layer.digest) {
                 (layer.digest, layer.size) = (packed.digest, packed.size);
                 layer.media_type.clone_from(&packed.media_type);
                 any = true;
             }
+            labels.insert(reference(&format!("l.{n}")), layer.digest.to_string());
         }
         if !any {
             return Ok(None);
@@ -104,72 +184,52 @@ impl Packer<'_> {
                 }
             }
         }
-        Ok(Some((manifest.media_type.clone(), json(&manifest)?)))
-    }
-
-    /// The compressed form of a layer: known, or made now.
-    fn layer(&self, layer: &Descriptor) -> Result<Descriptor, Error> {
-        let (state, context) = (self.state, self.context);
-        let (key, kind) = match self.form {
-            Compression::Zstd => ("containerd.io/gc.ref.content.zstd", media::OCI_LAYER_ZSTD),
-            _ if layer.media_type == media::DOCKER_LAYER => {
-                ("containerd.io/gc.ref.content.gzip", media::DOCKER_LAYER_GZIP)
-            }
-            _ => ("containerd.io/gc.ref.content.gzip", media::OCI_LAYER_GZIP),
-        };
-        let flight = format!("{}\0{key}\0{}", context.namespace, layer.digest);
-        let _alone = self.waiter.wait(state.flights.claim(flight))?;
-        let known = state.content_info(context, &layer.digest)?.labels.get(key).cloned();
-        if let Some(digest) = known.and_then(|text| text.parse::<Digest>().ok()) {
-            if let Some(lease) = &context.lease {
-                let kept = Resource::new("content", digest.to_string());
-                state.lease_add(context, lease, kept)?;
-            }
-            if let Ok(info) = state.content_info(context, &digest) {
-                return Ok(Descriptor::new(kind, digest, info.size));
-            }
-        }
-        let (digest, size) = self.compress(layer)?;
-        let labels = Labels::from([(key.to_owned(), digest.to_string())]);
-        state.content_update(context, &layer.digest, &labels, &[format!("labels.{key}")])?;
-        Ok(Descriptor::new(kind, digest, size))
-    }
-
-    fn compress(&self, layer: &Descriptor) -> Result<(Digest, u64), Error> {
-        let (file, _) = self.state.content_open(self.context, &layer.digest)?;
-        let reference = format!("compress-{:?}-{}", self.form, layer.digest);
-        let mut writer = Writer::open(self.state, self.context, &reference, 0, None)?;
-        // What an earlier attempt left is of no use: compression begins at the start.
-        writer.truncate()?;
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let sink = BlobSink { writer, size: 0 };
-        let go_on = || self.waiter.wait(std::future::ready(())).map_err(Failed);
-        let packed = compress_blocks(file, sink, self.form, threads, go_on);
-        let BlobSink { writer, size } = packed.map_err(|Failed(e)| e)?;
-        let digest = writer.digest();
-        let labels = Labels::from([(UNCOMPRESSED.to_owned(), layer.digest.to_string())]);
-        match writer.commit(size, Some(digest), labels) {
-            Ok(_) | Err(Error::AlreadyExists(_)) => Ok((digest, size)),
-            Err(e) => Err(e),
-        }
+        let (kind, bytes) = (manifest.media_type.clone(), json(&manifest)?);
+        Ok(Some(Anew { kind, bytes, labels }))
     }
 }
 
-fn is_plain(layer: &Descriptor) -> bool {
+/// A document that was written anew.
+struct Anew {
+    kind: String,
+    bytes: Vec<u8>,
+    labels: Labels,
+}
+
+/// A file that is read, and whoever hears how far.
+struct Heard<F> {
+    from: std::fs::File,
+    at: u64,
+    told: F,
+}
+
+impl<F: FnMut(u64)> Read for Heard<F> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.from.read(buf)?;
+        self.at += n as u64;
+        (self.told)(self.at);
+        Ok(n)
+    }
+}
+
+/// Whether a layer is stored uncompressed.
+pub(super) fn is_plain(layer: &Descriptor) -> bool {
     matches!(layer.media_type.as_str(), media::DOCKER_LAYER | media::OCI_LAYER)
 }
 
 fn of_index(
     mut index: Index,
     changed: &HashMap<Digest, Descriptor>,
-) -> Result<Option<(String, Vec<u8>)>, Error> {
+) -> Result<Option<Anew>, Error> {
     let mut any = false;
-    for child in &mut index.manifests {
+    let mut labels = Labels::new();
+    for (n, child) in index.manifests.iter_mut().enumerate() {
         if let Some(anew) = changed.get(&child.digest) {
             (child.digest, child.size) = (anew.digest, anew.size);
             child.media_type.clone_from(&anew.media_type);
             any = true;
         }
+        labels.insert(reference(&format!("m.{n}")), child.digest.to_string());
         // An attestation names the manifest that it is about.
         for value in child.annotations.values_mut() {
             let about = value.parse::<Digest>().ok().and_then(|digest| changed.get(&digest));
@@ -178,8 +238,14 @@ fn of_index(
             }
         }
     }
-    let kind = index.media_type.clone();
-    if any { Ok(Some((kind, json(&index)?))) } else { Ok(None) }
+    if !any {
+        return Ok(None);
+    }
+    let is_oci = |child: &Descriptor| child.media_type == media::OCI_MANIFEST;
+    if index.media_type == media::DOCKER_LIST && index.manifests.iter().any(is_oci) {
+        index.media_type = media::OCI_INDEX.into();
+    }
+    Ok(Some(Anew { kind: index.media_type.clone(), bytes: json(&index)?, labels }))
 }
 
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Error> {

@@ -4,6 +4,7 @@
 
 use super::graph::stored;
 use super::resolve::{IMAGE_NAME, REF_NAME};
+use crate::streaming::StreamWriter;
 use crate::{Context, Error, State};
 use archive::{Header, Writer};
 use oci::image::{ImageConfig, Node};
@@ -11,7 +12,7 @@ use oci::{Descriptor, Digest, Platform, Reference, media_type};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{Read as _, Write};
+use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 
 /// What an archive is to hold.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,9 @@ struct Saved {
     layers: Vec<String>,
 }
 
+/// Bytes that are gathered before they are sent.
+const BUFFER: usize = 1 << 20;
+
 #[derive(Default)]
 struct Plan {
     blobs: BTreeSet<Digest>,
@@ -43,13 +47,18 @@ struct Plan {
 }
 
 /// Writes the archive. Blocks for as long as the reader takes.
-pub fn export<W: Write>(state: &State, context: &Context, wish: &Wish, out: W) -> Result<W, Error> {
+pub fn export(
+    state: &State,
+    context: &Context,
+    wish: &Wish,
+    out: StreamWriter,
+) -> Result<StreamWriter, Error> {
     let mut plan = Plan::default();
     for (name, target) in &wish.images {
         plan.image(state, context, wish, name, target)?;
     }
     let failed = |e| Error::Other(format!("writing the image archive: {e}"));
-    let mut writer = Writer::new(out);
+    let mut writer = Writer::new(BufWriter::with_capacity(BUFFER, out));
     let mut document =
         |name: &str, bytes: &[u8]| writer.entry(Header::file(name, 0), bytes).map_err(failed);
     document("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -74,7 +83,8 @@ pub fn export<W: Write>(state: &State, context: &Context, wish: &Wish, out: W) -
         writer.start(&Header::file(path(digest), info.size)).map_err(failed)?;
         copy(&mut writer, file, info.size, digest)?;
     }
-    writer.finish().map_err(failed)
+    let out = writer.finish().map_err(failed)?;
+    out.into_inner().map_err(|e| Error::Other(format!("writing the image archive: {e}")))
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>, Error> {
@@ -85,14 +95,23 @@ fn path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 
-fn copy<W: Write>(
-    writer: &mut Writer<W>,
+fn copy(
+    writer: &mut Writer<BufWriter<StreamWriter>>,
     mut file: File,
     size: u64,
     digest: &Digest,
 ) -> Result<(), Error> {
-    let mut buffer = vec![0; 1 << 20];
+    let sending = Error::io(format!("sending blob {digest}"));
     let mut left = size;
+    if size > BUFFER as u64 {
+        let out = writer.get_mut();
+        let sent = out.flush().and_then(|()| out.get_mut().send_file(&file, size));
+        let sent = sent.map_err(sending)?;
+        writer.passed(sent);
+        left -= sent;
+        file.seek(SeekFrom::Start(sent)).map_err(Error::io(format!("reading blob {digest}")))?;
+    }
+    let mut buffer = vec![0; usize::try_from(left).unwrap_or(BUFFER).min(BUFFER)];
     while left > 0 {
         let n = file.read(&mut buffer).map_err(Error::io(format!("reading blob {digest}")))?;
         if n == 0 {

@@ -3,7 +3,7 @@
 //! resumes: what is there is hashed again and unpacked from its beginning.
 
 use super::layers::{Layer, discard, extract_alone};
-use super::progress::{Job, Progress, key_of};
+use super::progress::{Job, Progress, Retries, key_of};
 use super::remote::Remote;
 use super::source;
 use crate::content::Writer;
@@ -42,7 +42,7 @@ impl Fetcher<'_> {
     pub(super) fn blob(
         &self,
         of: &Descriptor,
-        job: &Job,
+        job: &Arc<Job>,
         unpacking: Option<&Unpacking<'_>>,
     ) -> Result<Option<Layer>, Error> {
         let key = format!("{}\0{}", self.context.namespace, of.digest);
@@ -57,7 +57,11 @@ impl Fetcher<'_> {
             opened => opened?,
         };
         let resumed = writer.status().offset > 0;
-        let mut attempt = self.attempt(&mut writer, of, job, unpacking)?;
+        let mut attempt = match self.attempt(&mut writer, of, job, unpacking) {
+            // There is nothing to go on with.
+            Err(why) if writer.status().offset == 0 => Attempt::Wrong(why),
+            attempt => attempt?,
+        };
         if let (true, Attempt::Wrong(why)) = (resumed, &attempt) {
             tracing::warn!("beginning {} again: {why}", of.digest);
             writer.truncate()?;
@@ -91,7 +95,7 @@ impl Fetcher<'_> {
     fn blob_again(
         &self,
         of: &Descriptor,
-        job: &Job,
+        job: &Arc<Job>,
         unpacking: Option<&Unpacking<'_>>,
     ) -> Result<Option<Layer>, Error> {
         if !self.keep(&of.digest)? {
@@ -136,7 +140,7 @@ impl Fetcher<'_> {
     fn unpack_stored(
         &self,
         of: &Descriptor,
-        job: &Job,
+        job: &Arc<Job>,
         wish: &Unpacking<'_>,
     ) -> Result<Layer, Error> {
         job.arrived();
@@ -181,11 +185,14 @@ impl Fetcher<'_> {
         &self,
         writer: &mut Writer,
         of: &Descriptor,
-        job: &Job,
+        job: &Arc<Job>,
         unpacking: Option<&Unpacking<'_>>,
     ) -> Result<Attempt, Error> {
         let offset = writer.status().offset;
-        let mut blob = self.remote.wait(self.remote.repository.blob(of, offset))?;
+        let place = self.remote.place()?;
+        let watch = Retries { progress: self.progress.clone(), job: Arc::clone(job) };
+        let repository = self.remote.repository.clone().with_watch(Arc::new(watch));
+        let mut blob = self.remote.wait(repository.blob(of, offset))?;
         if blob.start() != offset {
             // A server that knows no ranges.
             writer.truncate()?;
@@ -204,6 +211,7 @@ impl Fetcher<'_> {
                 Ok(()) => tail.finish(),
                 Err(e) => tail.abort(&e.to_string()),
             }
+            drop(place);
             job.arrived();
             let synced = copied.and_then(|()| writer.sync());
             let layer = unpacking.map(|thread| {
@@ -238,7 +246,7 @@ impl Fetcher<'_> {
         writer: &mut Writer,
         blob: &mut registry_client::Blob,
         tail: &Tail,
-        job: &Job,
+        job: &Arc<Job>,
     ) -> Result<(), Error> {
         let mut at = writer.status().offset;
         job.moved(at);

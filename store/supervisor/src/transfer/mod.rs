@@ -10,6 +10,7 @@ mod graph;
 mod import;
 mod layers;
 mod names;
+mod places;
 mod progress;
 mod pull;
 mod push;
@@ -22,6 +23,7 @@ mod unpack;
 
 pub use export::{Wish, export};
 pub(crate) use flights::Flights;
+pub(crate) use places::Places;
 pub use progress::Progress;
 pub use restore::restore;
 pub use service::Service;

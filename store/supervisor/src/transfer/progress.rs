@@ -8,6 +8,7 @@ use crate::streaming::Stream;
 use containerd_api::any;
 use containerd_api::transfer_types as api;
 use oci::{Descriptor, media_type};
+use registry_client::{Object, Watch};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -110,6 +111,19 @@ impl Progress {
             }
             self.send(event);
         }
+    }
+}
+
+/// Tells the client when what moves a blob is tried again.
+pub(super) struct Retries {
+    pub(super) progress: Progress,
+    pub(super) job: Arc<Job>,
+}
+
+impl Watch for Retries {
+    fn retrying(&self, _: &Object, wait: Duration, _: &registry_client::Error) {
+        let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
+        self.progress.send(self.job.event("retrying", seconds));
     }
 }
 

@@ -204,7 +204,9 @@ impl Pull<'_> {
         let next = std::sync::atomic::AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let (done, results) = mpsc::channel();
-            for _ in 0..in_flight().min(blobs.order.len()) {
+            // A layer that has arrived needs no place any more, only somebody who unpacks it.
+            let workers = in_flight().max(remote.at_once().unwrap_or(0));
+            for _ in 0..workers.min(blobs.order.len()) {
                 let (done, work, next) = (done.clone(), &work, &next);
                 let worker = move || work.run(next, &done);
                 std::thread::Builder::new()

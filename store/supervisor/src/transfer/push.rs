@@ -1,9 +1,10 @@
 //! Pushing: blobs first, side by side, each by the cheapest way (there already, mounted from
-//! another repository, sent); then manifests, children before their index.
+//! another repository, sent, where it is wanted compressed); then manifests, children before their
+//! index.
 
-use super::compress::{self, Packer};
-use super::gather::{Piece, Tree, gather};
-use super::progress::{Job, Moving, Progress};
+use super::compress::{self, Packed, Packer, is_plain};
+use super::gather::{Piece, Source, Tree, gather};
+use super::progress::{Job, Moving, Progress, Retries};
 use super::remote::Remote;
 use super::source;
 use crate::labels::Labels;
@@ -18,7 +19,7 @@ use registry_client::{BlobSource, Chunks, FileBlob, PushOptions, Pushed, Reposit
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Blobs that are sent at once; as many as docker sends.
+/// Blobs that are sent at once unless the client says it; as many as docker sends.
 const UPLOADS: usize = 5;
 
 /// Pushes the image that `from` names to `remote`. Returns what the registry has under the
@@ -32,30 +33,33 @@ pub(super) fn push(
 ) -> Result<Descriptor, Error> {
     let image = state.image(context, &from.name)?;
     // The image may be removed meanwhile, what is pushed may not.
-    let guard = Guard::new(state, context)?;
-    let context = guard.context();
+    let guard = Guard::unless_leased(state, context)?;
+    let context = guard.as_ref().map_or(context, Guard::context);
     if let Some(lease) = &context.lease {
         let root = Resource::new("content", image.target.digest.to_string());
         state.lease_add(context, lease, root)?;
     }
     progress.tell(&format!("Pushing to {}", remote.title()), "", None);
     progress.tell("pushing content", &from.name, Some(&image.target));
-    let (root, tree) = gather(state, context, remote, &image.target, from)?;
+    let (mut root, mut tree) = gather(state, context, remote, &image.target, from)?;
     if root.digest != image.target.digest {
         let what = "not all of the index is here: pushing one manifest";
         progress.tell(what, &from.name, Some(&root));
     }
-    let (root, tree) = match from.labels.get(containerd_api::PUSH_COMPRESSION_LABEL) {
-        None => (root, tree),
-        Some(text) => {
-            let (form, waiter) = (compress::wanted(text)?, &remote.waiter);
-            let tree = Packer { state, context, waiter, form }.pack(tree)?;
-            (tree.documents.last().map_or(root, |last| last.of.clone()), tree)
-        }
-    };
-    let push = Push { state, context, remote, progress };
+    let form = from.labels.get(containerd_api::PUSH_COMPRESSION_LABEL);
+    let form = form.map(|text| compress::wanted(text)).transpose()?;
+    let packer = form.map(|form| Packer::new(state, context, &remote.waiter, form));
+    if packer.is_some() {
+        // The largest takes longest to compress and then to send.
+        tree.blobs.sort_by_key(|piece| (!is_plain(&piece.of), std::cmp::Reverse(piece.of.size)));
+    }
+    let push = Push { state, context, remote, progress, packer: packer.as_ref() };
     let jobs = push.announce(&tree, &from.name);
     push.blobs(&tree, &jobs.blobs)?;
+    if let Some(packer) = &packer {
+        packer.documents(&mut tree)?;
+        root = tree.documents.last().map_or(root, |last| last.of.clone());
+    }
     push.documents(&tree, &jobs.documents)?;
     progress.tell("pushed content", &from.name, Some(&root));
     progress.tell(&format!("Completed push to {}", remote.title()), "", Some(&root));
@@ -67,6 +71,7 @@ struct Push<'a> {
     context: &'a Context,
     remote: &'a Remote,
     progress: &'a Progress,
+    packer: Option<&'a Packer<'a>>,
 }
 
 struct Jobs {
@@ -103,7 +108,8 @@ impl Push<'_> {
             }
         };
         std::thread::scope(|scope| {
-            let workers = (0..UPLOADS.min(tree.blobs.len())).map(|_| scope.spawn(work));
+            let workers = self.remote.at_once().unwrap_or(UPLOADS);
+            let workers = (0..workers.min(tree.blobs.len())).map(|_| scope.spawn(work));
             let workers: Vec<_> = workers.collect();
             let panicked = |_| Err(Error::Other("a worker panicked".into()));
             let results = workers.into_iter().map(|w| w.join().unwrap_or_else(panicked));
@@ -122,15 +128,29 @@ impl Push<'_> {
             self.progress.done(job, "skipped");
             return Ok(());
         }
+        let whole = of.size;
+        // What is only sent on from another registry goes as it is.
+        let is_here = self.state.content_info(self.context, &of.digest).is_ok();
+        let given = match self.packer.filter(|_| is_plain(of) && is_here) {
+            // The first half of the way is the compression.
+            Some(packer) => packer.layer(of, |at| job.moved(at / 2))?,
+            None => Packed { of: of.clone(), sources: piece.sources.clone(), is_fresh: false },
+        };
+        let Packed { of, sources, is_fresh } = &given;
+        let _place = self.remote.place()?;
         let own = self.remote.reference.path();
-        let from =
-            piece.sources.iter().filter(|(host, path)| self.remote.is_here(host) && path != own);
+        let from = sources.iter().filter(|(host, path)| self.remote.is_here(host) && path != own);
         let options = PushOptions {
             mount_from: from.map(|(_, p)| p.clone()).collect(),
             ..PushOptions::default()
         };
-        let source = self.source(piece, job)?;
-        let pushed = self.remote.wait(self.remote.repository.push_blob(of, source, &options))?;
+        let base = if *is_fresh { whole / 2 } else { 0 };
+        let scale = Scale { base, whole, sent: of.size };
+        let inner = self.source(of, sources)?;
+        let source = Arc::new(Counted { inner, job: Arc::clone(job), scale });
+        let watch = Retries { progress: self.progress.clone(), job: Arc::clone(job) };
+        let repository = self.remote.repository.clone().with_watch(Arc::new(watch));
+        let pushed = self.remote.wait(repository.push_blob(of, source, &options))?;
         match pushed {
             Pushed::Existed => self.progress.done(job, "already exists"),
             Pushed::Mounted(from) => {
@@ -143,18 +163,16 @@ impl Push<'_> {
     }
 
     /// Where a blob's bytes come from: the store, else the registry that it was pulled from.
-    fn source(&self, piece: &Piece, job: &Arc<Job>) -> Result<Arc<dyn BlobSource>, Error> {
-        let of = &piece.of;
-        let inner: Arc<dyn BlobSource> = match self.state.content_open(self.context, &of.digest) {
-            Ok((file, _)) => Arc::new(FileBlob::new(file)),
+    fn source(&self, of: &Descriptor, sources: &[Source]) -> Result<Arc<dyn BlobSource>, Error> {
+        match self.state.content_open(self.context, &of.digest) {
+            Ok((file, _)) => Ok(Arc::new(FileBlob::new(file))),
             Err(missing @ Error::NotFound(_)) => {
-                let from = piece.sources.iter().find_map(|(d, p)| self.remote.elsewhere(d, p));
+                let from = sources.iter().find_map(|(d, p)| self.remote.elsewhere(d, p));
                 let from = from.ok_or(missing)?;
-                Arc::new(Relay { from, of: of.clone() })
+                Ok(Arc::new(Relay { from, of: of.clone() }))
             }
-            Err(e) => return Err(e),
-        };
-        Ok(Arc::new(Counted { inner, job: Arc::clone(job) }))
+            Err(e) => Err(e),
+        }
     }
 
     /// The repository holds a blob from now on.
@@ -227,19 +245,36 @@ fn skipping(
     })
 }
 
+/// What bytes that are sent mean for the layer that they are the form of.
+#[derive(Clone, Copy)]
+struct Scale {
+    base: u64,
+    whole: u64,
+    sent: u64,
+}
+
+impl Scale {
+    fn at(self, bytes: u64) -> u64 {
+        let left = u128::from(self.whole.saturating_sub(self.base));
+        let part = left * u128::from(bytes) / u128::from(self.sent.max(1));
+        self.base + u64::try_from(part).unwrap_or(self.whole)
+    }
+}
+
 /// Tells a job how much of a blob was sent.
 struct Counted {
     inner: Arc<dyn BlobSource>,
     job: Arc<Job>,
+    scale: Scale,
 }
 
 impl BlobSource for Counted {
     fn read(&self, offset: u64, length: u64) -> Chunks {
-        let (job, mut at) = (Arc::clone(&self.job), offset);
+        let (job, scale, mut at) = (Arc::clone(&self.job), self.scale, offset);
         Box::pin(self.inner.read(offset, length).map(move |chunk| {
             if let Ok(chunk) = &chunk {
                 at += chunk.len() as u64;
-                job.moved(at);
+                job.moved(scale.at(at));
             }
             chunk
         }))

@@ -1,15 +1,17 @@
 //! A registry as one transfer sees it: what containerd's `OCIRegistry` message says, credentials
 //! asked from the client over a stream, and waiting for the network from threads that may block.
 
+use super::places::{Place, Places};
 use crate::Error;
 use crate::streaming::{Endpoint, Stream, Streams};
+use containerd_api::RegistrySettings;
 use containerd_api::any;
 use containerd_api::transfer_types::{AuthRequest, AuthResponse, AuthType, OciRegistry};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use oci::{Descriptor, Reference};
 use registry_client::{
     Asked, Client, Config, CredentialFuture, CredentialRequest, CredentialSource, Credentials,
-    Hosts, Insecure, Proxies, Repository, Scheme, Which,
+    Hosts, Insecure, Proxies, Repository, Retry, Scheme, Which,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,17 +71,25 @@ pub(super) struct Remote {
     credentials: Arc<dyn CredentialSource>,
     headers: HeaderMap,
     way: Way,
+    places: Places,
+    /// How many blobs may move at once, with whose they are.
+    at_once: Option<(u32, String)>,
+}
+
+/// What a transfer's call says about its registry besides the message.
+pub(super) struct Manner<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) streams: &'a Streams,
+    pub(super) places: &'a Places,
+    pub(super) settings: RegistrySettings,
+    pub(super) way: Way,
+    pub(super) waiter: Waiter,
 }
 
 impl Remote {
     /// The registry of a request; streams that it names are taken.
-    pub(super) fn new(
-        wire: &OciRegistry,
-        namespace: &str,
-        streams: &Streams,
-        way: Way,
-        waiter: Waiter,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(wire: &OciRegistry, manner: Manner<'_>) -> Result<Self, Error> {
+        let Manner { namespace, streams, places, settings, way, waiter } = manner;
         let invalid = |e: String| Error::InvalidArgument(format!("{:?}: {e}", wire.reference));
         let reference = Reference::parse(&wire.reference).map_err(|e| invalid(e.to_string()))?;
         if reference.is_name_only() {
@@ -91,9 +101,16 @@ impl Remote {
         if resolver.http_debug != 0 || !resolver.logs_stream.is_empty() {
             return Err(Error::Unimplemented("logging a registry's HTTP traffic".into()));
         }
+        let proxies = match &settings.proxies {
+            Some([http, https, no]) => Proxies::new(http, https, no),
+            None => Proxies::from_environment(),
+        };
+        let usual = Retry::default();
+        let retry = Retry { attempts: settings.attempts.unwrap_or(usual.attempts), ..usual };
         let config = Config {
             hosts: hosts(&resolver.host_dir, &resolver.default_scheme)?,
-            proxies: Proxies::from_environment().map_err(|e| Error::Other(e.to_string()))?,
+            proxies: proxies.map_err(|e| Error::InvalidArgument(e.to_string()))?,
+            retry,
             ..Config::default()
         };
         let credentials: Arc<dyn CredentialSource> = match resolver.auth_stream.as_str() {
@@ -105,7 +122,31 @@ impl Remote {
         let repository = client.repository_as(&reference, Arc::clone(&credentials));
         let repository = repository.with_headers(headers.clone());
         let text = wire.reference.clone();
-        Ok(Self { text, reference, repository, waiter, client, credentials, headers, way })
+        let at_once = settings.at_once.map(|most| (most, format!("{namespace} {way:?}")));
+        let places = places.clone();
+        Ok(Self {
+            text,
+            reference,
+            repository,
+            waiter,
+            client,
+            credentials,
+            headers,
+            way,
+            places,
+            at_once,
+        })
+    }
+
+    /// How many blobs are moved at once, where the client says it.
+    pub(super) fn at_once(&self) -> Option<usize> {
+        self.at_once.as_ref().and_then(|(most, _)| usize::try_from(*most).ok())
+    }
+
+    /// Waits for a place among those who move blobs.
+    pub(super) fn place(&self) -> Result<Option<Place>, Error> {
+        let Some((most, key)) = &self.at_once else { return Ok(None) };
+        self.waiter.wait(self.places.take(key, *most)).map(Some)
     }
 
     /// Another repository, of this registry or another one; the client is asked for credentials

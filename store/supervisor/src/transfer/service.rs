@@ -2,10 +2,11 @@
 
 use super::pull::pull;
 use super::push::push;
-use super::remote::{Remote, Waiter, Way};
+use super::remote::{Manner, Remote, Waiter, Way};
 use super::{Progress, Wish, export, import, platform, tag};
 use crate::streaming::Streams;
 use crate::{Context, Error, State};
+use containerd_api::RegistrySettings;
 use containerd_api::any;
 use containerd_api::prost::Name;
 use containerd_api::prost_types::Any;
@@ -57,6 +58,8 @@ impl api::transfer_server::Transfer for Service {
         request: Request<api::TransferRequest>,
     ) -> Result<Response<()>, Status> {
         let context = Context::from_metadata(request.metadata())?;
+        let settings = RegistrySettings::read(request.metadata());
+        let settings = settings.map_err(Error::InvalidArgument)?;
         let _end = self.state.activity.until_end();
         let wish = request.into_inner();
         let (source, destination) =
@@ -64,40 +67,43 @@ impl api::transfer_server::Transfer for Service {
         let progress = wish.options.map(|o| o.progress_stream).filter(|id| !id.is_empty());
         let progress = progress.map(|id| self.streams.take(&context.namespace, &id)).transpose()?;
         let (progress, telling) = Progress::start(progress);
-        let done = self.dispatch(context, &source, &destination, progress).await;
+        let asked = Asked { context, settings, progress };
+        let done = self.dispatch(asked, &source, &destination).await;
         telling.end().await;
         done?;
         Ok(Response::new(()))
     }
 }
 
+/// What a call says besides the two sides.
+struct Asked {
+    context: Context,
+    settings: RegistrySettings,
+    progress: Progress,
+}
+
 impl Service {
-    async fn dispatch(
-        &self,
-        context: Context,
-        source: &Any,
-        destination: &Any,
-        progress: Progress,
-    ) -> Result<(), Error> {
+    async fn dispatch(&self, asked: Asked, source: &Any, destination: &Any) -> Result<(), Error> {
+        let Asked { context, progress, .. } = &asked;
         if let Some(from) = unpacked::<ImageImportStream>(source)?
             && let Some(to) = unpacked::<ImageStore>(destination)?
         {
-            return self.import(context, from, to, progress).await;
+            return self.import(context.clone(), from, to, progress.clone()).await;
         }
         if let Some(from) = unpacked::<OciRegistry>(source)?
             && let Some(to) = unpacked::<ImageStore>(destination)?
         {
-            return self.pull(context, from, to, progress).await;
+            return self.pull(asked, from, to).await;
         }
         if let Some(from) = unpacked::<ImageStore>(source)? {
             if let Some(to) = unpacked::<ImageExportStream>(destination)? {
-                return self.export(context, from, to).await;
+                return self.export(context.clone(), from, to).await;
             }
             if let Some(to) = unpacked::<OciRegistry>(destination)? {
-                return self.push(context, from, to, progress).await;
+                return self.push(asked, from, to).await;
             }
             if let Some(to) = unpacked::<ImageStore>(destination)? {
-                let state = Arc::clone(&self.state);
+                let (state, context) = (Arc::clone(&self.state), context.clone());
                 return on_a_thread(move || tag(&state, &context, &from.name, &to)).await;
             }
         }
@@ -109,37 +115,33 @@ impl Service {
     /// guard: then the work is given up.
     fn remote(
         &self,
-        context: &Context,
+        asked: &Asked,
         registry: &OciRegistry,
         way: Way,
     ) -> Result<(Remote, DropGuard), Error> {
         let cancel = CancellationToken::new();
-        let waiter = Waiter::new(cancel.clone());
-        let remote = Remote::new(registry, &context.namespace, &self.streams, way, waiter)?;
-        Ok((remote, cancel.drop_guard()))
+        let manner = Manner {
+            namespace: &asked.context.namespace,
+            streams: &self.streams,
+            places: &self.state.places,
+            settings: asked.settings.clone(),
+            way,
+            waiter: Waiter::new(cancel.clone()),
+        };
+        Ok((Remote::new(registry, manner)?, cancel.drop_guard()))
     }
 
-    async fn pull(
-        &self,
-        context: Context,
-        from: OciRegistry,
-        to: ImageStore,
-        progress: Progress,
-    ) -> Result<(), Error> {
-        let (remote, _given_up) = self.remote(&context, &from, Way::Pull)?;
+    async fn pull(&self, asked: Asked, from: OciRegistry, to: ImageStore) -> Result<(), Error> {
+        let (remote, _given_up) = self.remote(&asked, &from, Way::Pull)?;
         let state = Arc::clone(&self.state);
+        let Asked { context, progress, .. } = asked;
         on_a_thread(move || pull(&state, &context, &remote, &to, &progress).map(drop)).await
     }
 
-    async fn push(
-        &self,
-        context: Context,
-        from: ImageStore,
-        to: OciRegistry,
-        progress: Progress,
-    ) -> Result<(), Error> {
-        let (remote, _given_up) = self.remote(&context, &to, Way::Push)?;
+    async fn push(&self, asked: Asked, from: ImageStore, to: OciRegistry) -> Result<(), Error> {
+        let (remote, _given_up) = self.remote(&asked, &to, Way::Push)?;
         let state = Arc::clone(&self.state);
+        let Asked { context, progress, .. } = asked;
         on_a_thread(move || push(&state, &context, &remote, &from, &progress).map(drop)).await
     }
 
@@ -195,10 +197,7 @@ impl Service {
         };
         let stream = self.streams.take(&context.namespace, &to.stream)?;
         on_a_thread(move || {
-            let out = std::io::BufWriter::with_capacity(1 << 20, stream.writer());
-            let out = export(&state, &context, &wish, out)?;
-            let stream = out.into_inner().map_err(|e| Error::Other(e.to_string()))?;
-            stream.finish();
+            export(&state, &context, &wish, stream.writer())?.finish();
             Ok(())
         })
         .await

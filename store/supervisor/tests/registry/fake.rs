@@ -1,6 +1,8 @@
 //! A registry that misbehaves as a test wants it: serves one or several images, and lets the test
 //! change, cut, hold back or count any answer.
 
+#![allow(dead_code, reason = "two suites use it, each in part")]
+
 use crate::origin::{Layer, documents};
 use oci::{Digest, media_type};
 use std::collections::HashMap;
@@ -59,6 +61,8 @@ pub(crate) enum Act {
     Hold(usize, Gate),
     /// The answer, once the gate is open.
     After(Gate),
+    /// One half, and the other a moment later.
+    Slowly,
 }
 
 type Rule = dyn Fn(&Asked) -> Act + Send + Sync;
@@ -67,6 +71,8 @@ struct Shared {
     content: Mutex<HashMap<String, (String, Vec<u8>)>>,
     asked: Mutex<Vec<Asked>>,
     rule: Mutex<Arc<Rule>>,
+    /// Answers with content that are under way, and the most there were.
+    busy: Mutex<(usize, usize)>,
 }
 
 pub(crate) struct Fake {
@@ -82,6 +88,7 @@ impl Fake {
             content: Mutex::default(),
             asked: Mutex::default(),
             rule: Mutex::new(Arc::new(|_| Act::Serve)),
+            busy: Mutex::default(),
         });
         let own = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -116,6 +123,11 @@ impl Fake {
         }
     }
 
+    /// How many answers with a blob's content there were at once, at most.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.shared.busy.lock().unwrap().1
+    }
+
     /// Requests for the content of a blob so far.
     pub(crate) fn gets(&self, blob: &[u8]) -> Vec<Asked> {
         let end = format!("/blobs/{}", Digest::sha256(blob));
@@ -130,6 +142,7 @@ impl Shared {
             self.asked.lock().unwrap().push(asked.clone());
             let rule = Arc::clone(&self.rule.lock().unwrap());
             let act = rule(&asked);
+            let _busy = Busy::new(self, &asked);
             if !self.answer(&mut socket, &asked, act) {
                 return;
             }
@@ -148,7 +161,7 @@ impl Shared {
                 return send(socket, asked, 404, &[], body.as_bytes());
             }
         };
-        let (mut whole, mut hold) = (false, None);
+        let (mut whole, mut slowly, mut hold) = (false, false, None);
         match act {
             Act::Serve => {}
             Act::Refuse(status, headers, body) => {
@@ -158,6 +171,7 @@ impl Shared {
             Act::Whole => whole = true,
             Act::Hold(bytes, gate) => hold = Some((bytes, gate)),
             Act::After(gate) => gate.wait(),
+            Act::Slowly => slowly = true,
         }
         let digest = Digest::sha256(&body).to_string();
         let mut headers = vec![("Content-Type", media), ("Docker-Content-Digest", digest)];
@@ -169,6 +183,14 @@ impl Shared {
             status = 206;
         }
         match hold {
+            None if slowly => {
+                let (first, second) = body.split_at(body.len() / 2);
+                let head = head(status, &headers, body.len());
+                let begun =
+                    socket.write_all(head.as_bytes()).and_then(|()| socket.write_all(first));
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                begun.and_then(|()| socket.write_all(second)).is_ok()
+            }
             None => send(socket, asked, status, &headers, &body),
             Some((bytes, gate)) => {
                 let head = head(status, &headers, body.len());
@@ -177,6 +199,29 @@ impl Shared {
                 gate.wait();
                 false
             }
+        }
+    }
+}
+
+/// An answer under way.
+struct Busy<'a>(Option<&'a Shared>);
+
+impl<'a> Busy<'a> {
+    fn new(shared: &'a Shared, asked: &Asked) -> Self {
+        let counts = asked.method == "GET" && asked.path.contains("/blobs/");
+        if counts {
+            let mut busy = shared.busy.lock().unwrap();
+            busy.0 += 1;
+            busy.1 = busy.1.max(busy.0);
+        }
+        Self(counts.then_some(shared))
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0 {
+            shared.busy.lock().unwrap().0 -= 1;
         }
     }
 }

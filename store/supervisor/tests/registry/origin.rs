@@ -1,5 +1,7 @@
 //! Images made on the spot and put into a registry by plain HTTP.
 
+#![allow(dead_code, reason = "two suites use it, each in part")]
+
 use archive::{Compression, Compressor, Header, Writer};
 use lab::Registry;
 use oci::{Descriptor, Digest, media_type};

@@ -1,6 +1,7 @@
 //! One entry onto the disk: made under its parent's descriptor with O_EXCL, then owner, mode,
 //! attributes and time in the order the kernel needs (chown clears set-id bits and capabilities).
 
+use super::spread::Pace;
 use super::{MissingLink, Unpacker, Whiteouts, stamps};
 use crate::ArchiveError;
 use crate::read::{Entry, Kind, Reader};
@@ -12,6 +13,7 @@ use std::fs::File;
 use std::io::BufRead;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
+use std::time::Instant;
 
 impl Unpacker<'_> {
     pub(super) fn entry<R: BufRead>(
@@ -74,10 +76,11 @@ impl Unpacker<'_> {
         entry: &Entry,
         reader: &mut Reader<R>,
     ) -> Result<(), ArchiveError> {
-        match make_once(dir, last, entry, reader) {
+        match make_once(dir, last, entry, reader, &mut self.pace) {
             Err(Failure::Kernel(Errno::EXIST)) => {
                 if self.clear_way(dir, name, last, entry)? {
-                    make_once(dir, last, entry, reader).map_err(|e| e.naming(name))?;
+                    let made = make_once(dir, last, entry, reader, &mut self.pace);
+                    made.map_err(|e| e.naming(name))?;
                 }
                 Ok(())
             }
@@ -203,6 +206,7 @@ fn make_once<R: BufRead>(
     last: &[u8],
     entry: &Entry,
     reader: &mut Reader<R>,
+    pace: &mut Pace,
 ) -> Result<(), Failure> {
     let node = |kind, major, minor| {
         fs::mknodat(dir, last, kind, Mode::from_raw_mode(0o600), fs::makedev(major, minor))
@@ -211,10 +215,12 @@ fn make_once<R: BufRead>(
         Kind::File => {
             let flags =
                 OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let begun = Instant::now();
             let file = File::from(fs::openat(dir, last, flags, Mode::from_raw_mode(0o600))?);
+            pace.file(begun.elapsed());
             write_data(&file, entry, reader).map_err(Failure::Archive)?;
         }
-        Kind::Dir => fs::mkdirat(dir, last, Mode::from_raw_mode(0o700))?,
+        Kind::Dir => pace.make_dir(dir, last)?,
         Kind::Symlink => fs::symlinkat(entry.link.as_slice(), dir, last)?,
         Kind::Char(0, 0) => {
             return Err(Failure::Archive(ArchiveError::refused(

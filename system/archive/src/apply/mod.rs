@@ -3,6 +3,7 @@
 //! is returned as [`Deferred`]; `join` settles it.
 
 mod entry;
+mod spread;
 mod whiteout;
 
 use crate::read::{Limits, Reader, Time};
@@ -104,6 +105,7 @@ struct Unpacker<'a> {
     links: Vec<MissingLink>,
     /// Names made by this archive: a whiteout only hides what lies below it.
     made: HashSet<Vec<u8>>,
+    pace: spread::Pace,
     size: u64,
     entries: u64,
 }
@@ -111,7 +113,8 @@ struct Unpacker<'a> {
 impl<'a> Unpacker<'a> {
     fn new(root: Root, options: &'a Options) -> Self {
         let (times, implied, links, made) = (Vec::new(), Vec::new(), Vec::new(), HashSet::new());
-        Self { root, options, times, implied, links, made, size: 0, entries: 0 }
+        let pace = spread::Pace::default();
+        Self { root, options, times, implied, links, made, pace, size: 0, entries: 0 }
     }
 
     fn finish(

@@ -1,6 +1,6 @@
 //! Images through ferryd and a stock dockerd, interleaved in one run: an image of 600 MB in five
-//! layers is loaded, saved, pushed the first time, pushed as it was pulled, and pulled, over
-//! loopback and one docker-registry for both.
+//! layers is loaded, saved, pushed the first time (ours as gzip and as zstd; dockerd knows gzip),
+//! pushed as it was pulled, and pulled, over loopback and one docker-registry for both.
 //!
 //! Beside ours stands what the machine allows: the disk, the longest single layer's chain, and the
 //! CPU time of all stages shared by the cores. Each round begins on an empty engine; what a round
@@ -15,22 +15,47 @@ use anyhow::{Context, Result};
 use lab::{Engine, Kind, Registry, RegistryKind, Scratch};
 
 use super::engine::use_dist_programs;
-use super::measure::{median, peak};
+use super::measure::{cpu, median, peak};
 
 mod make;
 
 const ROUNDS: usize = 3;
 
 /// What is timed, in the order of a round.
-const WHAT: [&str; 5] = ["load", "save", "first push", "push as is", "pull"];
+const WHAT: [&str; KINDS] =
+    ["load", "save", "first push", "first push, zstd", "push as is", "pull"];
 /// How much faster than dockerd ours is to be.
-const GOALS: [f64; 5] = [4.0, 6.0, 2.0, 5.0, 4.0];
+const GOALS: [f64; KINDS] = [4.0, 6.0, 2.0, 3.0, 5.0, 4.0];
+const KINDS: usize = 6;
+
+/// No bridge and no firewall: nothing of them is measured.
+const FLAGS: [&str; 2] = ["--bridge=none", "--iptables=false"];
 
 /// One engine's values, by [`WHAT`], and the growth of its daemons' memory in MiB.
 #[derive(Default)]
 struct Values {
-    seconds: [Vec<f64>; 5],
+    seconds: [Vec<f64>; KINDS],
+    registry: [Vec<f64>; KINDS],
     growth: Vec<f64>,
+}
+
+/// Seconds of one operation, and CPU seconds of the registry meanwhile.
+#[derive(Clone, Copy)]
+struct Took {
+    seconds: f64,
+    registry: f64,
+}
+
+impl Took {
+    fn by(registry: Option<&Registry>, work: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let spent = || registry.map_or(Ok(0.0), |registry| cpu(registry.pid()));
+        // What was written before must not be waited for within a measurement.
+        lab::run("sync", [""; 0])?.success()?;
+        let (before, start) = (spent()?, Instant::now());
+        work()?;
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(Self { seconds, registry: spent()? - before })
+    }
 }
 
 /// Measures both in turn and prints the table.
@@ -45,34 +70,31 @@ pub fn run() -> Result<()> {
     let mut values = [Values::default(), Values::default()];
     for round in 0..=ROUNDS {
         for (kind, values) in [Kind::Dockerd, Kind::Ferryd].into_iter().zip(&mut values) {
-            let (seconds, growth) =
+            let (took, growth) =
                 one_round(kind, &image).with_context(|| format!("round {round} of {kind:?}"))?;
             // The first fills caches.
             if round > 0 {
-                for (all, one) in values.seconds.iter_mut().zip(seconds) {
-                    all.push(one);
+                for (n, took) in took.into_iter().enumerate() {
+                    values.seconds[n].push(took.seconds);
+                    values.registry[n].push(took.registry);
                 }
                 values.growth.push(growth);
             }
         }
     }
-    print(&image, &mut values, &floors(&image)?);
+    let registry = values[1].registry.each_mut().map(|all| median(all));
+    print(&image, &mut values, &floors(&image, &registry)?);
     Ok(())
 }
 
-/// Seconds by [`WHAT`], and growth of memory, of an engine that starts empty.
-fn one_round(kind: Kind, image: &make::Image) -> Result<([f64; 5], f64)> {
+/// What each operation took, by [`WHAT`], and growth of memory, of an engine that starts empty.
+fn one_round(kind: Kind, image: &make::Image) -> Result<([Took; KINDS], f64)> {
     // Loopback of the host: both engines reach the one registry there.
     let registry = Registry::start(RegistryKind::Docker, &[])?;
-    let engine = Engine::start_on_host_network(kind, &["--bridge=none", "--iptables=false"])?;
+    let engine = Engine::start_on_host_network(kind, &FLAGS)?;
     let program = lab::static_cli().context("the docker CLI is not installed")?;
     let docker = |words: &[&str]| engine.cli(&program, words)?.success().map(drop);
-    let timed = |words: &[&str]| -> Result<f64> {
-        settle()?;
-        let start = Instant::now();
-        docker(words)?;
-        Ok(start.elapsed().as_secs_f64())
-    };
+    let timed = |words: &[&str]| Took::by(Some(&registry), || docker(words));
     let pids = [vec![engine.pid()], engine.supervisor_pids()].concat();
     let before: f64 = pids.iter().map(|pid| peak(*pid)).sum();
     let saved = engine.scratch().join("saved.tar");
@@ -88,18 +110,32 @@ fn one_round(kind: Kind, image: &make::Image) -> Result<([f64; 5], f64)> {
     let other = Registry::start(RegistryKind::Docker, &[])?;
     let again = format!("{}/again:1", other.address());
     docker(&["tag", &at("first"), &again])?;
-    let as_is = timed(&["push", "-q", &again])?;
+    let as_is = Took::by(Some(&other), || docker(&["push", "-q", &again]))?;
     let after: f64 = pids.iter().map(|pid| peak(*pid)).sum();
-    Ok(([load, save, first, as_is, pull], after - before))
+    drop(engine);
+    let zstd = match kind {
+        Kind::Dockerd => first,
+        Kind::Ferryd => first_as_zstd(image)?,
+    };
+    Ok(([load, save, first, zstd, as_is, pull], after - before))
 }
 
-/// What was written before must not be waited for within a measurement.
-fn settle() -> Result<()> {
-    lab::run("sync", [""; 0])?.success().map(drop)
+/// Seconds of a first push by a ferryd that is told to compress with zstd.
+fn first_as_zstd(image: &make::Image) -> Result<Took> {
+    let registry = Registry::start(RegistryKind::Docker, &[])?;
+    let flags = [&FLAGS[..], &["--push-compression=zstd"]].concat();
+    let engine = Engine::start_on_host_network(Kind::Ferryd, &flags)?;
+    let program = lab::static_cli().context("the docker CLI is not installed")?;
+    let docker = |words: &[&str]| engine.cli(&program, words)?.success().map(drop);
+    docker(&["load", "-q", "-i", &image.archive.display().to_string()])?;
+    let name = format!("{}/first:1", registry.address());
+    docker(&["tag", make::NAME, &name])?;
+    Took::by(Some(&registry), || docker(&["push", "-q", &name]))
 }
 
-/// Seconds below which this machine can't be, by [`WHAT`].
-fn floors(image: &make::Image) -> Result<[f64; 5]> {
+/// Seconds below which this machine can't be, by [`WHAT`]. `registry` is what the registry's own
+/// stages took of the cores.
+fn floors(image: &make::Image, registry: &[f64; KINDS]) -> Result<[f64; KINDS]> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from) as f64;
     let command = |words: &[&str], path: &Path| -> Result<f64> {
         let start = Instant::now();
@@ -122,15 +158,18 @@ fn floors(image: &make::Image) -> Result<[f64; 5]> {
     let written = write_speed(image.archive.parent().context("a folder")?, image.size)?;
     let packed: u64 = image.layers.iter().map(|l| l.packed).sum();
     let part = packed as f64 / image.size as f64;
-    let deflate: f64 =
-        image.layers.iter().map(|l| command(&["gzip", "-1c"], &l.path)).sum::<Result<f64>>()?;
+    let compress = |words: &[&str]| -> Result<f64> {
+        image.layers.iter().map(|layer| command(words, &layer.path)).sum()
+    };
+    let (deflate, zstd) = (compress(&["gzip", "-1c"])?, compress(&["zstd", "-1", "-T1", "-qc"])?);
     Ok([
         // The blobs and the layers' files are written.
         (2.0 * written).max(hash / cores),
         written,
-        (part * written).max(deflate / cores),
-        part * written,
-        ((1.0 + part) * written).max(chain).max((hash + inflate) / cores),
+        (part * written).max((deflate + registry[2]) / cores),
+        (part * written).max((zstd + registry[3]) / cores),
+        (part * written).max(registry[4] / cores),
+        ((1.0 + part) * written).max(chain).max((hash + inflate + registry[5]) / cores),
     ])
 }
 
@@ -149,7 +188,7 @@ fn write_speed(folder: &Path, size: u64) -> Result<f64> {
     Ok(took)
 }
 
-fn print(image: &make::Image, values: &mut [Values; 2], floors: &[f64; 5]) {
+fn print(image: &make::Image, values: &mut [Values; 2], floors: &[f64; KINDS]) {
     let megabytes = image.size as f64 / 1e6;
     let count = image.layers.len();
     println!(

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lab::{Registry, RegistryKind, Scratch};
 
 use super::engine::use_dist_programs;
-use super::measure::{median, peak, pss};
+use super::measure::{cpu, median, peak, pss};
 
 const ROUNDS: usize = 7;
 const LAYERS: usize = 5;
@@ -181,14 +181,6 @@ fn ask_often(registry: &Registry, layer: &Layer) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// User and system time of a process, in seconds.
-fn cpu(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    Ok(ticks / 100.0)
 }
 
 fn print(values: &mut [Values; 2], idle: [f64; 2], peak: [f64; 2]) {

@@ -1,5 +1,7 @@
 //! How registries are spoken to: limits and proxies.
 
+use images::Compression;
+
 use super::Values;
 
 impl Values<'_> {
@@ -25,9 +27,13 @@ impl Values<'_> {
         }
     }
 
-    pub(super) fn registries_are_plain(&self) -> bool {
-        let keys = ["proxies", "max-concurrent-downloads", "max-download-attempts"];
-        !keys.iter().any(|key| self.0.contains_key(key))
+    pub(super) fn push_compression(&self) -> Result<Compression, String> {
+        let word = self.one_of("push-compression", &["gzip", "zstd", "none"])?;
+        Ok(match word.as_str() {
+            "zstd" => Compression::Zstd,
+            "none" => Compression::None,
+            _ => Compression::Gzip,
+        })
     }
 
     /// What was set, else the environment's.

@@ -32,11 +32,11 @@ impl Settings {
             "default-ipc-mode" default_ipc_mode;
             "registry-mirrors" registry_mirrors;
             "insecure-registries" insecure_registries;
+            "push-compression" push_compression;
         }
         out.max_concurrent_downloads = fresh.max_concurrent_downloads;
         out.max_concurrent_uploads = fresh.max_concurrent_uploads;
         out.max_download_attempts = fresh.max_download_attempts;
-        out.registries_are_plain = fresh.registries_are_plain;
         out
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use engine_api::filters::{IMAGES, IMAGES_PRUNE};
 use engine_api::{ImagesPruneReport, JsonMessage, StringMap};
 use futures_util::stream;
-use images::{ImageUse, ListOptions, RemoveOptions, Removed, ResolvedImage};
+use images::{Archive, ImageUse, ListOptions, RemoveOptions, Removed, ResolvedImage};
 use oci::{Digest, Platform};
 
 mod commit;
@@ -15,7 +15,7 @@ mod create;
 mod push;
 
 use crate::engine::Engine;
-use crate::http::{ApiError, Request, Response, Router};
+use crate::http::{ApiError, Incoming, Request, Response, Router};
 use crate::records::Phase;
 
 type Reply = Result<Response, ApiError>;
@@ -223,15 +223,22 @@ fn one_platform(request: &Request) -> Result<Option<Platform>, ApiError> {
 }
 
 async fn archive(engine: &Engine, names: &[String], platform: Option<Platform>) -> Reply {
-    let receiver = engine.images.save(names, platform.as_ref()).await?;
+    let archive = engine.images.save(names, platform.as_ref()).await?;
     for name in names {
         if let Ok(image) = engine.images.resolve(name) {
             tell(engine, "save", &image.id.to_string(), name);
         }
     }
+    let kind = http::HeaderValue::from_static("application/x-tar");
+    let receiver = match archive {
+        Archive::Socket(socket, done) => {
+            return Ok(Response::socket(kind, Incoming { socket, done }));
+        }
+        Archive::Pieces(receiver) => receiver,
+    };
     let bytes = stream::unfold(receiver, |mut receiver| async move {
         let item = receiver.recv().await?;
         Some((item.map_err(|error| ApiError::internal(error.to_string())), receiver))
     });
-    Ok(Response::stream(http::HeaderValue::from_static("application/x-tar"), Box::pin(bytes)))
+    Ok(Response::stream(kind, Box::pin(bytes)))
 }

@@ -1,35 +1,24 @@
-//! A pull by the store itself: ferry-containerd fetches, verifies and unpacks in one pass. What it
-//! tells becomes docker's messages here.
+//! A pull by the store itself: ferry-containerd fetches, verifies and unpacks in one pass.
 
 use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
 
-use containerd_api::transfer_types::{
-    AuthResponse, AuthType, ImageStore, Progress as Told, RegistryResolver, UnpackConfiguration,
-};
+use containerd_api::transfer_types::{ImageStore, Progress as Told, UnpackConfiguration};
 use containerd_rpc::{Client, registry_stream};
-use engine_api::{AuthConfig, JsonMessage};
+use engine_api::JsonMessage;
 use oci::image::ChainId;
 use oci::{Descriptor, Digest};
-use registry_client::{Host, hosts_file};
 use tokio::sync::mpsc;
 
-use super::fetch::has_blob;
-use super::progress::Progress;
-use super::pull::{Chosen, Pull};
-use super::{Remote, failed};
+use super::{TOLD, Way, registry, told};
 use crate::ImageError;
-use crate::snapshot::unique;
+use crate::registry::fetch::has_blob;
+use crate::registry::progress::{Progress, retrying};
+use crate::registry::pull::{Chosen, Pull};
 use crate::transfer::wire_platform;
-
-/// What the store may tell before it is read.
-const TOLD: usize = 64;
 
 impl Pull<'_> {
     /// Brings the image that was chosen, under the client's lease.
-    pub(super) async fn transfer(
+    pub(in crate::registry) async fn transfer(
         &self,
         client: &Client,
         chosen: &Chosen,
@@ -42,40 +31,22 @@ impl Pull<'_> {
                 && has_blob(client, &layers[at].digest).await?;
             telling.begin(at, is_here);
         }
-        telling.wait(self.remote.downloads.available_permits());
-        let (hosts, folder) = self.hosts().await?;
-        let headers = self.request.headers.iter().filter_map(|(name, value)| {
-            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-        });
-        let resolver = RegistryResolver {
-            headers: headers.collect(),
-            host_dir: folder.0.display().to_string(),
-            ..RegistryResolver::default()
-        };
+        telling.wait(self.remote.limits.downloads);
         let reference = self.reference.without_tag().with_digest(chosen.target().digest);
+        let (auth, headers) = (&self.request.auth, &self.request.headers);
+        let (from, _folder) = registry(self.remote, Way::Down, &reference, auth, headers).await?;
         let store = self.destination();
-        let auth = self.request.auth.clone();
-        let upstream = hosts.last().map(|host| host.authority.clone()).unwrap_or_default();
-        let answer = move |host: &str| answer(&auth, host == upstream);
-        let (sender, mut told) = mpsc::channel(TOLD);
-        let pulling =
-            registry_stream::pull(client, reference.to_string(), resolver, &store, answer, sender);
+        let (sender, mut events) = mpsc::channel(TOLD);
+        let pulling = registry_stream::pull(client, from, &store, sender);
         let listening = async {
-            while let Some(event) = told.recv().await {
+            while let Some(event) = events.recv().await {
                 telling.event(&event);
             }
         };
         let (done, ()) = tokio::join!(pulling, listening);
-        match done {
-            Ok(()) => {
-                telling.end();
-                Ok(())
-            }
-            Err(e) => Err(match e.told {
-                Some((status, message)) => failed(status, message),
-                None => e.error.into(),
-            }),
-        }
+        done.map_err(told)?;
+        telling.end();
+        Ok(())
     }
 
     fn destination(&self) -> ImageStore {
@@ -88,58 +59,6 @@ impl Pull<'_> {
             }],
             ..ImageStore::default()
         }
-    }
-
-    /// The registry's hosts, and a folder that tells the store of them.
-    async fn hosts(&self) -> Result<(Vec<Host>, Folder), ImageError> {
-        let (remote, domain) = (self.remote.clone(), self.reference.domain().to_owned());
-        let written = tokio::task::spawn_blocking(move || write_hosts(&remote, &domain)).await;
-        written.map_err(|e| failed(500, e.to_string()))?
-    }
-}
-
-/// A folder that goes with this value.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn write_hosts(remote: &Remote, domain: &str) -> Result<(Vec<Host>, Folder), ImageError> {
-    let hosts = remote.hosts.of(domain).map_err(|e| failed(500, e.to_string()))?;
-    let folder = Folder(remote.folder.join(unique()));
-    let wrong = |path: &Path, e: std::io::Error| failed(500, format!("{}: {e}", path.display()));
-    // Headers of a host may be credentials.
-    let own = folder.0.join(domain);
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&own);
-    made.map_err(|e| wrong(&own, e))?;
-    let file = own.join("hosts.toml");
-    fs::write(&file, hosts_file(&hosts)).map_err(|e| wrong(&file, e))?;
-    Ok((hosts, folder))
-}
-
-/// The credentials for a host: the registry's own, and nobody's for its mirrors.
-fn answer(auth: &AuthConfig, is_upstream: bool) -> AuthResponse {
-    let of = |kind: AuthType, username: &str, secret: &str| AuthResponse {
-        auth_type: kind.into(),
-        username: username.into(),
-        secret: secret.into(),
-        ..AuthResponse::default()
-    };
-    match auth {
-        _ if !is_upstream => of(AuthType::None, "", ""),
-        AuthConfig { registrytoken, .. } if !registrytoken.is_empty() => {
-            of(AuthType::Header, "", &format!("Bearer {registrytoken}"))
-        }
-        AuthConfig { identitytoken, .. } if !identitytoken.is_empty() => {
-            of(AuthType::Refresh, "", identitytoken)
-        }
-        AuthConfig { username, password, .. } if !username.is_empty() => {
-            of(AuthType::Credentials, username, password)
-        }
-        _ => of(AuthType::None, "", ""),
     }
 }
 
@@ -211,6 +130,7 @@ impl<'a> Telling<'a> {
                 let (id, size) = (&layer.id, layer.size);
                 self.progress.tell(JsonMessage::progress(id, "Extracting", current, size));
             }
+            "retrying" => self.progress.action(&layer.id, &retrying(current)),
             "complete" | "already exists" => {
                 downloaded(self.progress, layer);
                 layer.stage = Stage::Unpacked;
