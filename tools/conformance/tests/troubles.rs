@@ -100,6 +100,7 @@ fn troubles(layer: &Layer) -> Vec<(&'static str, Box<Rule>)> {
 }
 
 #[test]
+#[ignore = "takes minutes: each trouble on both engines, with their waits"]
 fn a_registry_in_trouble_is_told_of_as_dockerd_does_and_nothing_is_left() {
     lab::require!("dockerd", "containerd", "runc", "ctr");
     let (stock, ours) = (start(Kind::Dockerd), start(Kind::Ferryd));
