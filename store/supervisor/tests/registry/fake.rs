@@ -229,7 +229,9 @@ impl Drop for Busy<'_> {
 fn head(status: u16, headers: &[(&'static str, String)], length: usize) -> String {
     let mut head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n");
     for (name, value) in headers {
-        [name, ": ", value.as_str(), "\r\n"].iter().for_each(|part| head.push_str(part));
+        for part in [name, ": ", value.as_str(), "\r\n"] {
+            head.push_str(part);
+        }
     }
     head + "\r\n"
 }
