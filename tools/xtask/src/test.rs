@@ -23,8 +23,7 @@ pub fn all(args: &[String]) -> Result<()> {
     if ran.failed && !unsteady.is_empty() {
         // Real programs on a busy machine: what fails twice is broken, what fails once is told.
         println!("\nonce more: {}", unsteady.join(", "));
-        let words: Vec<&str> = unsteady.iter().flat_map(|target| target.split(' ')).collect();
-        ran = tests(&words)?;
+        ran = tests(&once_more(&unsteady))?;
     }
     let failed = ran.failed | in_machine(&mut skipped, &mut unsteady)?;
     print_list("skipped, and why", &skipped);
@@ -33,6 +32,19 @@ pub fn all(args: &[String]) -> Result<()> {
     }
     print_list("failed at first and passed when run once more", &unsteady);
     Ok(())
+}
+
+/// Cargo's words for targets that are run again. Suites are asked for by their own names: a package's
+/// name would have cargo choose features for it alone, and build everything anew.
+fn once_more(targets: &[String]) -> Vec<&str> {
+    let suites = targets.iter().map(|target| target.split_once(" --test ").map(|(_, name)| name));
+    match suites.collect::<Option<Vec<&str>>>() {
+        Some(names) => {
+            let words = names.into_iter().flat_map(|name| ["--test", name]);
+            std::iter::once("--workspace").chain(words).collect()
+        }
+        None => targets.iter().flat_map(|target| target.split(' ')).collect(),
+    }
 }
 
 /// What this machine lacks, a virtual one has, where that can be had; true when a test failed.
