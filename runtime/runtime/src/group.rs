@@ -99,7 +99,8 @@ impl Place {
     /// runc's texts.
     pub(crate) fn refuse_occupied(&self) -> Result<()> {
         let refused = |why: String| Err(Error::Refused(format!("container's cgroup {why}")));
-        if !self.group.exists() {
+        // Whose a unit is, systemd says when it is asked for it.
+        if self.unit.is_some() || !self.group.exists() {
             return Ok(());
         }
         match self.group.pids().len() {
