@@ -42,7 +42,7 @@ pub use size::{Measure, Sizes};
 pub use snapshot::SnapshotMount;
 pub use store::{Images, ImagesConfig};
 pub use transfer::{Archive, Loaded, end_old_leases};
-pub use view::{api_descriptor, api_platform};
+pub use view::api_descriptor;
 
 /// The name prefix of images that lost their last name, as dockerd writes it.
 pub const DANGLING: &str = "moby-dangling@";

@@ -13,9 +13,10 @@ use engine_api::{
 use oci::image::{ChainId, ImageConfig, Index, Manifest};
 use oci::{Descriptor, Digest, Platform, media_type};
 
-use crate::read::{MAX_DEPTH, document, is_attestation, resolve_target, stored_size};
+use crate::read::{MAX_DEPTH, document, is_attestation, resolve_target};
+use crate::registry::blob_size;
 use crate::remove::{ImageUse, Removed, check, conflict};
-use crate::view::{api_descriptor, api_platform};
+use crate::view::api_descriptor;
 use crate::{ImageError, Images, ResolvedImage, size};
 
 /// A manifest below an image's target, as far as it is here.
@@ -97,7 +98,7 @@ impl Images {
     ) -> Result<ImageManifest, ImageError> {
         let (mut content, mut whole) = (0, true);
         for blob in found.blobs() {
-            match stored_size(&self.0.client, &blob.digest).await? {
+            match blob_size(&self.0.client, &blob.digest).await? {
                 Some(size) => content += size,
                 None => whole = false,
             }
@@ -123,7 +124,7 @@ impl Images {
             out.kind = "image".into();
             out.size.total += unpacked;
             out.image_data = Some(ImageManifestData {
-                platform: found.platform().map_or_else(OciPlatform::default, |p| api_platform(&p)),
+                platform: found.platform().as_ref().map(OciPlatform::from).unwrap_or_default(),
                 size: UnpackedSize { unpacked },
                 containers: Some(users).filter(|users| !users.is_empty()),
             });

@@ -1,6 +1,6 @@
 //! Reading documents from the content store: index → manifest → configuration.
 
-use containerd_api::services::content::v1::{InfoRequest, ReadContentRequest};
+use containerd_api::services::content::v1::ReadContentRequest;
 use containerd_api::types;
 use containerd_rpc::{Client, RpcError};
 use oci::image::{ChainId, ImageConfig, Index, Manifest};
@@ -63,19 +63,6 @@ pub(crate) async fn document<T: DeserializeOwned>(
 ) -> Result<T, ImageError> {
     let bytes = read_blob(client, descriptor).await?;
     serde_json::from_slice(&bytes).map_err(|e| ImageError::content(descriptor.digest, e))
-}
-
-/// The size of a blob, if it is here.
-pub(crate) async fn stored_size(
-    client: &Client,
-    digest: &Digest,
-) -> Result<Option<i64>, ImageError> {
-    let request = InfoRequest { digest: digest.to_string() };
-    match client.content().info(request).await.map_err(RpcError::from) {
-        Ok(answer) => Ok(answer.into_inner().info.map(|info| info.size)),
-        Err(e) if e.is_not_found() => Ok(None),
-        Err(e) => Err(e.into()),
-    }
 }
 
 /// Whether an entry of an index says something about another one and runs nowhere.

@@ -5,7 +5,7 @@ use engine_api::{
     ImageMetadata, OciDescriptor, OciPlatform, RootFs, Time,
 };
 use oci::image::{Healthcheck, RunConfig};
-use oci::{Descriptor, Digest, Platform};
+use oci::{Descriptor, Digest};
 
 use crate::{Images, ResolvedImage};
 
@@ -104,19 +104,8 @@ pub fn api_descriptor(descriptor: &Descriptor) -> OciDescriptor {
         digest: descriptor.digest.to_string(),
         size: descriptor.size as i64,
         annotations,
-        platform: descriptor.platform.as_ref().map(api_platform),
+        platform: descriptor.platform.as_ref().map(OciPlatform::from),
         ..OciDescriptor::default()
-    }
-}
-
-/// A platform as the API writes it.
-pub fn api_platform(platform: &Platform) -> OciPlatform {
-    OciPlatform {
-        architecture: platform.architecture.clone(),
-        os: platform.os.clone(),
-        os_version: platform.os_version.clone(),
-        os_features: Some(platform.os_features.clone()).filter(|list| !list.is_empty()),
-        variant: platform.variant.clone(),
     }
 }
 

@@ -29,10 +29,16 @@ const MAX_REASON: u64 = 64 << 10;
 pub struct Download {
     body: Incoming,
     at: At,
+    address: String,
     length: Option<u64>,
 }
 
 impl Download {
+    /// The address that was given, with its scheme.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// How long it is, when the server says so.
     pub fn length(&self) -> Option<u64> {
         self.length
@@ -57,8 +63,7 @@ impl Client {
     /// # Errors
     /// In docker's words: no URL, nobody there, or a server that refuses.
     pub async fn download(&self, address: &str) -> Result<Download, Told> {
-        let full =
-            if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        let full = with_scheme(address);
         let mut url = Url::parse(&full).map_err(|why| unusable(address, &full, &why))?;
         for _ in 0..=MAX_REDIRECTS {
             let at = place(&url);
@@ -74,7 +79,7 @@ impl Client {
             }
             let length = header::text(reply.headers(), "content-length");
             let length = length.and_then(|text| text.parse().ok());
-            return Ok(Download { body: reply.into_body(), at, length });
+            return Ok(Download { body: reply.into_body(), at, address: full, length });
         }
         let message = format!("Get \"{url}\": stopped after {MAX_REDIRECTS} redirects");
         Err(Told { status: 500, message })
@@ -94,6 +99,10 @@ impl Client {
         let reply = self.inner.remote(host).hop(at, hop, Bytes::new()).await;
         reply.map_err(|error| error.told(Asked::Login))
     }
+}
+
+fn with_scheme(address: &str) -> String {
+    if address.contains("://") { address.to_owned() } else { format!("http://{address}") }
 }
 
 fn place(url: &Url) -> At {
@@ -149,11 +158,7 @@ mod tests {
     #[test]
     fn what_is_no_url_is_told_as_docker_does() {
         let told = |address: &str| {
-            let full = if address.contains("://") {
-                address.to_owned()
-            } else {
-                format!("http://{address}")
-            };
+            let full = with_scheme(address);
             let told = unusable(address, &full, &Url::parse(&full).unwrap_err());
             (told.status, told.message)
         };

@@ -48,7 +48,7 @@ pub use login::Login;
 pub use manifest::{Parsed, RawManifest};
 pub use net::{Chunks, Proxies};
 pub use push::{PushOptions, Pushed, Upload};
-pub use repository::{MAX_MANIFEST, Repository, Which};
+pub use repository::{MAX_CONFIG, MAX_MANIFEST, Repository, Which};
 pub use retry::Retry;
 pub use scope::{Scope, Scopes};
 pub use search::{Hit, SearchFilter};

@@ -20,6 +20,8 @@ use crate::source::Payload;
 
 /// Largest manifest; the specification wants at least this much accepted.
 pub const MAX_MANIFEST: u64 = 4 << 20;
+/// Largest image config that is read whole, in bytes.
+pub const MAX_CONFIG: u64 = 8 << 20;
 
 /// Which manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::lifecycle;
 use crate::netdev;
 use crate::notify;
 use crate::record::Record;
-use crate::seccomp;
+use crate::seccomp::Filter;
 use crate::sync::{Channel, Message};
 use oci::runtime::{ContainerProcessState, Status};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -89,11 +89,9 @@ pub(crate) fn send_listener(launch: &Launch, record: &Record, fd: BorrowedFd<'_>
 /// Whether the program may be executed as soon as the child is ready: nothing that the caller, or the
 /// child on its way there, waits for remains to be done then.
 pub(crate) fn nothing_remains(request: &Create, launch: &Launch, place: &Place) -> bool {
-    let hooks = launch.spec.hooks.as_ref();
     let asks = launch.in_user_namespace()
         || place.unit.is_some()
-        || hooks.is_some_and(|all| !(all.prestart.is_empty() && all.create_runtime.is_empty()))
-        || !launch.linux.net_devices.is_empty()
-        || launch.filter.as_ref().is_some_and(|f| f.flags & seccomp::NEW_LISTENER != 0);
+        || launch.has_steps_of_parent()
+        || launch.filter.as_ref().is_some_and(Filter::has_listener);
     !asks && request.pid_file.is_none() && request.pidfd_socket.is_none() && !notify::is_asked_for()
 }

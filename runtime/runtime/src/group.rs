@@ -242,7 +242,7 @@ impl Place {
         use sys::ns::flag;
         let delegated = launch.new & flag::CGROUP != 0 && launch.in_user_namespace();
         let writable = |mount: &crate::launch::MountPlan| {
-            matches!(mount.kind.as_str(), "cgroup" | "cgroup2")
+            mount.is_of_cgroups()
                 && mount.destination == "/sys/fs/cgroup"
                 && !mount.options.read_only()
         };

@@ -130,8 +130,7 @@ impl Init<'_> {
         let root = self.mount(channel)?;
         let slave = self.terminal(&root)?;
         let hooks = self.launch.spec.hooks.clone().unwrap_or_default();
-        let devices = &self.launch.linux.net_devices;
-        if !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty() && devices.is_empty()) {
+        if self.launch.has_steps_of_parent() {
             channel.ask(&Message::Hooks)?;
         }
         hooks::run_all("createContainer", &hooks.create_container, &self.state)?;

@@ -30,6 +30,11 @@ pub(crate) struct MountPlan {
 }
 
 impl MountPlan {
+    /// Whether it shows the container's cgroups.
+    pub(crate) fn is_of_cgroups(&self) -> bool {
+        matches!(self.kind.as_str(), "cgroup" | "cgroup2")
+    }
+
     /// Has a new file system labelled, of the kinds that take it at their mount.
     fn label(&mut self, label: &str) {
         let unlabelled = ["bind", "proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
@@ -245,7 +250,7 @@ impl Launch {
             }
         };
         let filter = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
-        let needs_listener = filter.as_ref().is_some_and(|f| f.flags & seccomp::NEW_LISTENER != 0);
+        let needs_listener = filter.as_ref().is_some_and(Filter::has_listener);
         if needs_listener && linux.seccomp.as_ref().is_some_and(|s| s.listener_path.is_empty()) {
             return Err(Error::Spec("listenerPath must be set when using SCMP_ACT_NOTIFY".into()));
         }
@@ -269,6 +274,14 @@ impl Launch {
     /// Whether the container has a user namespace of its own or joins one.
     pub(crate) fn in_user_namespace(&self) -> bool {
         self.new & flag::USER != 0 || self.join.iter().any(|(bit, _)| *bit == flag::USER)
+    }
+
+    /// Whether the parent has steps to do, the hooks' among them, once the child has mounted: the
+    /// child asks for them then.
+    pub(crate) fn has_steps_of_parent(&self) -> bool {
+        let hooks = self.spec.hooks.as_ref();
+        hooks.is_some_and(|all| !(all.prestart.is_empty() && all.create_runtime.is_empty()))
+            || !self.linux.net_devices.is_empty()
     }
 
     /// Whether a namespace is made or joined.

@@ -133,8 +133,7 @@ pub(crate) fn new_instance(
 
 /// How many mounts come before the first that shows cgroups.
 pub(crate) fn before_cgroups(launch: &Launch) -> usize {
-    let shows = |mount: &MountPlan| matches!(mount.kind.as_str(), "cgroup" | "cgroup2");
-    launch.mounts.iter().position(shows).unwrap_or(launch.mounts.len())
+    launch.mounts.iter().position(MountPlan::is_of_cgroups).unwrap_or(launch.mounts.len())
 }
 
 /// Makes the mounts of a range, in order. Cgroups are shown as `group` has them.

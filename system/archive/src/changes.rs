@@ -3,7 +3,7 @@
 
 use crate::ArchiveError;
 use crate::pack::check_depth;
-use crate::tree::{file_type, is_opaque, names, open, stat, subdir};
+use crate::tree::{child, file_type, is_opaque, names, open, stat, subdir};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -112,7 +112,7 @@ impl Walk {
         name: &[u8],
         depth: u32,
     ) -> Result<(), ArchiveError> {
-        let full = if path.is_empty() { name.to_vec() } else { [path, name].join(&b'/') };
+        let full = child(path, name);
         let failed = |e: Errno| ArchiveError::entry("reading", &full, e);
         let found = stat(dir, name).map_err(failed)?;
         let below = look(lowers, name).map_err(failed)?;
@@ -166,8 +166,7 @@ impl Walk {
         gone.dedup();
         for name in gone {
             if here.binary_search(&name).is_err() && look(lowers, &name)?.is_some() {
-                let path = [path, &name].join(&b'/');
-                self.out.push(Change { path, kind: ChangeKind::Deleted });
+                self.out.push(Change { path: child(path, &name), kind: ChangeKind::Deleted });
             }
         }
         Ok(())

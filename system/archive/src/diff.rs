@@ -3,7 +3,7 @@
 
 use crate::pack::{TreeWriter, check_depth, header};
 use crate::tree::{
-    file_type, get_xattr, is_opaque, is_overlay_xattr, names, open, stat, subdir, xattrs,
+    child, file_type, get_xattr, is_opaque, is_overlay_xattr, names, open, stat, subdir, xattrs,
 };
 use crate::{ArchiveError, Header, Writer};
 use rustix::fs::{self, FileType, Mode, OFlags, Stat};
@@ -46,10 +46,6 @@ pub fn diff_trees<W: Write>(
     let mut walk = Trees { out: TreeWriter::new(Writer::new(out), false) };
     walk.dir(old.as_ref().map(|fd| fd.as_fd()), new.as_fd(), b"", 0)?;
     walk.out.finish()
-}
-
-fn child(path: &[u8], name: &[u8]) -> Vec<u8> {
-    if path.is_empty() { name.to_vec() } else { [path, name].join(&b'/') }
 }
 
 fn whiteout(path: &[u8], name: &[u8]) -> Header {

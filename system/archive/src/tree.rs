@@ -19,6 +19,11 @@ pub(crate) fn open(path: &Path) -> Result<OwnedFd, ArchiveError> {
     })
 }
 
+/// The path of `name` in the folder at `path`; the root's is empty.
+pub(crate) fn child(path: &[u8], name: &[u8]) -> Vec<u8> {
+    if path.is_empty() { name.to_vec() } else { [path, name].join(&b'/') }
+}
+
 /// Whether a folder of an overlay's layer hides what lies below it.
 pub(crate) fn is_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
     for key in [&b"trusted.overlay.opaque"[..], b"user.overlay.opaque"] {

@@ -18,13 +18,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 pub(super) fn platform_json(text: &str) -> std::result::Result<String, String> {
     let platform: Platform =
         text.parse().map_err(|e: oci::platform::InvalidPlatform| e.to_string())?;
-    let platform = platform.normalized();
-    let shown = OciPlatform {
-        architecture: platform.architecture,
-        os: platform.os,
-        variant: platform.variant,
-        ..OciPlatform::default()
-    };
+    let shown = OciPlatform::from(&platform.normalized());
     Ok(engine_api::encode(&shown, engine_api::ApiVersion::MAX).trim_end().to_owned())
 }
 

@@ -5,19 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine_api::{OciDescriptor, OciPlatform, decode};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use oci::{Descriptor, Platform, Reference};
+use oci::{Descriptor, Reference};
 use registry_client::{
-    Asked, BlobSource, Chunks, Client, Config, Credentials, Error, Hosts, Insecure, Parsed,
-    PushOptions, RawManifest, Repository, Which,
+    Asked, BlobSource, Chunks, Client, Config, Credentials, Error, Hosts, Insecure, MAX_CONFIG,
+    Parsed, PushOptions, RawManifest, Repository, Which,
 };
 
 use super::Entry;
 use crate::credentials;
 use crate::error::{CliError, Result};
 use crate::session::Session;
-
-/// Largest image configuration that is read for its platform.
-const MAX_CONFIG: u64 = 8 << 20;
 
 /// What a name means on a registry.
 pub(crate) enum Found {
@@ -31,16 +28,6 @@ pub(crate) enum Found {
 pub(crate) struct Registries<'a> {
     session: &'a Session,
     client: Client,
-}
-
-fn platform(p: Platform) -> OciPlatform {
-    OciPlatform {
-        architecture: p.architecture,
-        os: p.os,
-        os_version: p.os_version,
-        os_features: Some(p.os_features).filter(|list| !list.is_empty()),
-        variant: p.variant,
-    }
 }
 
 fn failed(error: &Error) -> CliError {
@@ -105,7 +92,7 @@ impl<'a> Registries<'a> {
                 for one in index.manifests {
                     let raw = repository.manifest(&Which::Digest(one.digest)).await;
                     let raw = raw.map_err(|e| failed(&e))?;
-                    let own = one.platform.map(platform).unwrap_or_default();
+                    let own = one.platform.as_ref().map(OciPlatform::from).unwrap_or_default();
                     entries.push(entry(format!("{reference}@{}", one.digest), &raw, own));
                 }
                 Ok(Found::List(entries))

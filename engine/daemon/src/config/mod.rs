@@ -54,7 +54,7 @@ pub enum ConfigError {
 /// # Errors
 /// As `read`; then all stays.
 pub fn reread(args: &[String], before: &Settings) -> Result<Settings, ConfigError> {
-    let (values, _) = values(args)?;
+    let values = values(parse(args)?)?;
     let fresh = Settings::from_values(&values).map_err(ConfigError::Value)?;
     let settings = before.reloaded(fresh, |key| values.contains_key(key));
     crate::startup::check(&settings).map_err(ConfigError::Value)?;
@@ -74,7 +74,8 @@ pub fn read(args: &[String]) -> Result<Request, ConfigError> {
     if given.is_set("version") {
         return Ok(Request::Version);
     }
-    let (values, is_check) = values(args)?;
+    let is_check = given.is_set("validate");
+    let values = values(given)?;
     let settings = Settings::from_values(&values).map_err(ConfigError::Value)?;
     Ok(if is_check { Request::Valid } else { Request::Serve(Box::new(settings)) })
 }
@@ -83,11 +84,9 @@ fn parse(args: &[String]) -> Result<Given, ConfigError> {
     TABLE.parse(args).map_err(|error| ConfigError::Usage(error.0))
 }
 
-/// What flags and file say together, and whether they are to be checked alone.
-fn values(args: &[String]) -> Result<(Values, bool), ConfigError> {
-    let given = parse(args)?;
+/// What flags and the file that they name say together.
+fn values(given: Given) -> Result<Values, ConfigError> {
     let mut values = file::read(given.text("config-file"), &given.values)?;
-    let is_check = given.is_set("validate");
     values.extend(given.values);
-    Ok((values, is_check))
+    Ok(values)
 }

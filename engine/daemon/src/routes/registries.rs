@@ -5,20 +5,19 @@ use std::sync::Arc;
 
 use engine_api::filters::Filters;
 use engine_api::{
-    AuthConfig, AuthResponse, DistributionInspect, OciDescriptor, SearchResult, decode,
+    AuthConfig, AuthResponse, DistributionInspect, OciDescriptor, OciPlatform, SearchResult, decode,
 };
 use oci::image::ImageConfig;
 use oci::{Platform, Reference};
-use registry_client::{Asked, Parsed, RawManifest, Repository, SearchFilter, Told, Which};
+use registry_client::{
+    Asked, MAX_CONFIG, Parsed, RawManifest, Repository, SearchFilter, Told, Which,
+};
 
 use super::transfers::{auth_config, credentials, of_config};
 use crate::engine::Engine;
 use crate::http::{ApiError, Request, Response, Router};
 
 type Reply = Result<Response, ApiError>;
-
-/// Largest image configuration that is read for its platform.
-const MAX_CONFIG: u64 = 8 << 20;
 
 /// Registers the routes.
 pub fn register(router: &mut Router, engine: &Arc<Engine>) {
@@ -95,7 +94,7 @@ async fn distribution(engine: Arc<Engine>, request: Request) -> Reply {
     let told = |e: registry_client::Error| e.told(Asked::Inspect(&reference));
     let raw = repository.manifest(&Which::of(&reference)).await.map_err(told)?;
     let platforms = platforms(&repository, &raw).await?;
-    let platforms = platforms.iter().map(images::api_platform);
+    let platforms = platforms.iter().map(OciPlatform::from);
     let answer = DistributionInspect {
         descriptor: OciDescriptor {
             media_type: raw.descriptor.media_type.clone(),

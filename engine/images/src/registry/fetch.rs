@@ -29,6 +29,11 @@ pub(crate) async fn has_blob(client: &Client, digest: &Digest) -> Result<bool, I
     Ok(info(client, digest).await?.is_some())
 }
 
+/// The size of a blob, if it is in the store.
+pub(crate) async fn blob_size(client: &Client, digest: &Digest) -> Result<Option<i64>, ImageError> {
+    Ok(info(client, digest).await?.map(|info| info.size))
+}
+
 async fn info(client: &Client, digest: &Digest) -> Result<Option<Info>, ImageError> {
     let request = InfoRequest { digest: digest.to_string() };
     match client.content().info(request).await.map_err(RpcError::from) {

@@ -21,7 +21,7 @@ use oci::Reference;
 use registry_client::{Asked, Credentials, Told};
 use tokio::sync::Semaphore;
 
-pub(crate) use fetch::{forget_source, labels};
+pub(crate) use fetch::{blob_size, forget_source, labels};
 pub use progress::Progress;
 pub use pull::PullRequest;
 pub use push::PushRequest;

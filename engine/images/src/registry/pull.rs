@@ -9,15 +9,12 @@ use engine_api::{AuthConfig, JsonMessage};
 use http::HeaderMap;
 use oci::image::{ChainId, ImageConfig, Index, Manifest};
 use oci::{Descriptor, Platform, Reference, media_type};
-use registry_client::{Parsed, RawManifest, Repository, Which};
+use registry_client::{MAX_CONFIG, Parsed, RawManifest, Repository, Which};
 
 use super::{Progress, Remote, credentials, failed, fetch, source_of, told};
 use crate::import::write_blob;
 use crate::transfer::Lease;
 use crate::{ImageError, Images, ResolvedImage};
-
-/// Largest image configuration.
-const MAX_CONFIG: u64 = 8 << 20;
 
 /// What to pull.
 #[derive(Debug, Clone)]

@@ -173,3 +173,15 @@ api! {
         description: String = "description".go("Description");
     }
 }
+
+impl From<&oci::Platform> for OciPlatform {
+    fn from(platform: &oci::Platform) -> Self {
+        Self {
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            os_version: platform.os_version.clone(),
+            os_features: Some(platform.os_features.clone()).filter(|list| !list.is_empty()),
+            variant: platform.variant.clone(),
+        }
+    }
+}

@@ -22,6 +22,13 @@ pub struct Filter {
     pub flags: u64,
 }
 
+impl Filter {
+    /// Whether loading it gives a listener.
+    pub fn has_listener(&self) -> bool {
+        self.flags & NEW_LISTENER != 0
+    }
+}
+
 /// Flags of seccomp(2) by their OCI names.
 pub const FLAGS: [(&str, u64); 4] = [
     ("SECCOMP_FILTER_FLAG_TSYNC", 1),

@@ -138,9 +138,7 @@ impl StreamWriter {
             Self::Raw(socket) => drop(socket),
         }
     }
-}
 
-impl StreamWriter {
     /// Has the kernel send `size` bytes of a file from its beginning, where it can; returns how
     /// many it sent, which is less where the file is shorter. What is left is the caller's to write.
     pub fn send_file(&mut self, file: &File, size: u64) -> io::Result<u64> {

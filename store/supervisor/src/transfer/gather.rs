@@ -2,7 +2,7 @@
 //! Of an index of which only some platforms were pulled, the rest is sought where it came from;
 //! where that fails, one manifest stands for the index.
 
-use super::graph::{MAX_CONFIG, check_depth, manifests};
+use super::graph::{check_depth, manifests};
 use super::progress::key_of;
 use super::remote::Remote;
 use super::{platform, source};
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use containerd_api::transfer_types::ImageStore;
 use oci::image::{ImageConfig, Manifest, Node};
 use oci::{Descriptor, Digest, Platform, media_type};
-use registry_client::{MAX_MANIFEST, Which};
+use registry_client::{MAX_CONFIG, MAX_MANIFEST, Which};
 use std::collections::HashSet;
 use std::sync::Arc;
 

@@ -10,8 +10,6 @@ use std::sync::Arc;
 
 /// Deepest nesting of indexes.
 const MAX_DEPTH: u32 = 8;
-/// Largest image config, in bytes.
-pub(super) const MAX_CONFIG: u64 = 8 << 20;
 /// Largest index or manifest, in bytes.
 const MAX_DOCUMENT: u64 = 8 << 20;
 

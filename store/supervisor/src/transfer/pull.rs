@@ -3,7 +3,7 @@
 
 use super::fetch::{Fetcher, Unpacking};
 use super::flights::Claim;
-use super::graph::{MAX_CONFIG, check_depth, reference};
+use super::graph::{check_depth, reference};
 use super::layers::{Layer, discard, in_flight};
 use super::progress::{Job, Moving, Progress, key_of};
 use super::remote::Remote;
@@ -17,7 +17,7 @@ use crate::{Context, Error, State};
 use containerd_api::transfer_types::ImageStore;
 use oci::image::{ChainId, Index, Node};
 use oci::{Descriptor, Digest, Platform};
-use registry_client::Which;
+use registry_client::{MAX_CONFIG, MAX_MANIFEST, Which};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, mpsc};
 
@@ -131,7 +131,7 @@ impl Pull<'_> {
     /// The bytes, and whether the store had them.
     fn fetch_manifest(&self, of: &Descriptor) -> Result<(Vec<u8>, bool), Error> {
         let Fetcher { state, context, remote, .. } = self.fetcher;
-        if let Ok(bytes) = state.content_bytes(context, &of.digest, registry_client::MAX_MANIFEST) {
+        if let Ok(bytes) = state.content_bytes(context, &of.digest, MAX_MANIFEST) {
             return Ok((bytes, true));
         }
         let raw = remote.wait(remote.repository.manifest(&Which::Digest(of.digest)))?;

@@ -2,7 +2,7 @@
 //! and committed under their chain ids, bottom up; missing ones are unpacked from their blobs now.
 
 use super::flights::Claim;
-use super::graph::{MAX_CONFIG, manifests};
+use super::graph::manifests;
 use super::layers::{Layer, discard, extract_alone, extraction, wrong};
 use super::remote::Waiter;
 use crate::diff::UNCOMPRESSED;
@@ -12,6 +12,7 @@ use crate::snapshots::{Kind, Place, Snapshotter};
 use crate::{Context, Error, State};
 use oci::image::{ChainId, ImageConfig, Manifest};
 use oci::{Algorithm, Descriptor, Digest, Platform};
+use registry_client::MAX_CONFIG;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

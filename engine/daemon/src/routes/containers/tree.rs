@@ -10,10 +10,10 @@ use bytes::Bytes;
 use containerd_api::services::snapshots::v1::MountsRequest;
 use containerd_rpc::RpcError;
 use engine_api::FilesystemChange;
-use futures_util::stream;
 use http::HeaderValue;
 use rustix::fs::{FileType, Stat};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::Reply;
 use crate::engine::Engine;
@@ -91,13 +91,8 @@ pub(super) async fn export(engine: Arc<Engine>, request: Request) -> Reply {
         }
     });
     container.tell("export", &[]);
-    let bytes =
-        stream::unfold(
-            receiver,
-            |mut receiver| async move { Some((receiver.recv().await?, receiver)) },
-        );
     let kind = HeaderValue::from_static("application/octet-stream");
-    Ok(Response::stream(kind, Box::pin(bytes)))
+    Ok(Response::stream(kind, Box::pin(ReceiverStream::new(receiver))))
 }
 
 /// Packs the tree that the layers make together. Links in it lead nowhere but inside.

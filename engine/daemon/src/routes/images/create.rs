@@ -83,8 +83,7 @@ async fn import_from(engine: Arc<Engine>, from: String, import: ImportRequest) -
     let client = engine.remote.load().client.clone();
     let source = client.download(&from).await?;
     streamed(move |progress| async move {
-        let from = if from.contains("://") { from } else { format!("http://{from}") };
-        progress.tell(JsonMessage::status(format!("Downloading from {from}")));
+        progress.tell(JsonMessage::status(format!("Downloading from {}", source.address())));
         let total = source.length().unwrap_or(0);
         let (mut current, mut last, told) = (0, None::<Instant>, progress.clone());
         let source = source.inspect(move |part| {

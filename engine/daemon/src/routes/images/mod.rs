@@ -6,9 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine_api::filters::{IMAGES, IMAGES_PRUNE};
 use engine_api::{ImagesPruneReport, JsonMessage, StringMap};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use images::{Archive, ImageUse, ListOptions, RemoveOptions, Removed, ResolvedImage};
 use oci::{Digest, Platform};
+use tokio_stream::wrappers::ReceiverStream;
 
 mod commit;
 mod create;
@@ -236,9 +237,7 @@ async fn archive(engine: &Engine, names: &[String], platform: Option<Platform>) 
         }
         Archive::Pieces(receiver) => receiver,
     };
-    let bytes = stream::unfold(receiver, |mut receiver| async move {
-        let item = receiver.recv().await?;
-        Some((item.map_err(|error| ApiError::internal(error.to_string())), receiver))
-    });
+    let bytes = ReceiverStream::new(receiver);
+    let bytes = bytes.map(|item| item.map_err(|error| ApiError::internal(error.to_string())));
     Ok(Response::stream(kind, Box::pin(bytes)))
 }

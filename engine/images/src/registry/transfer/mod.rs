@@ -10,12 +10,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use containerd_api::RegistrySettings;
-use containerd_api::transfer_types::{AuthResponse, AuthType, RegistryResolver};
+use containerd_api::transfer_types::{AuthResponse, AuthType, Progress, RegistryResolver};
 use containerd_rpc::registry_stream::{Registry, TransferError};
 use engine_api::AuthConfig;
 use http::HeaderMap;
 use oci::Reference;
 use registry_client::{Host, hosts_file};
+use tokio::sync::mpsc;
 
 use super::{Remote, failed};
 use crate::ImageError;
@@ -65,6 +66,21 @@ async fn registry(
     let upstream = hosts.last().map(|host| host.authority.clone()).unwrap_or_default();
     let answer = move |host: &str| answer(&auth, host == upstream);
     Ok((Registry { reference: reference.to_string(), resolver, settings, answer }, folder))
+}
+
+/// Waits for a transfer, and has `hear` listen to what the store tells meanwhile.
+async fn listened(
+    transfer: impl Future<Output = Result<(), TransferError>>,
+    mut events: mpsc::Receiver<Progress>,
+    mut hear: impl FnMut(&Progress),
+) -> Result<(), ImageError> {
+    let listening = async {
+        while let Some(event) = events.recv().await {
+            hear(&event);
+        }
+    };
+    let (done, ()) = tokio::join!(transfer, listening);
+    done.map_err(told)
 }
 
 /// The store's error, in docker's words where they are known.

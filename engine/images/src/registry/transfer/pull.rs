@@ -9,7 +9,7 @@ use oci::image::ChainId;
 use oci::{Descriptor, Digest};
 use tokio::sync::mpsc;
 
-use super::{TOLD, Way, registry, told};
+use super::{TOLD, Way, listened, registry};
 use crate::ImageError;
 use crate::registry::fetch::has_blob;
 use crate::registry::progress::{Progress, retrying};
@@ -36,15 +36,9 @@ impl Pull<'_> {
         let (auth, headers) = (&self.request.auth, &self.request.headers);
         let (from, _folder) = registry(self.remote, Way::Down, &reference, auth, headers).await?;
         let store = self.destination();
-        let (sender, mut events) = mpsc::channel(TOLD);
+        let (sender, events) = mpsc::channel(TOLD);
         let pulling = registry_stream::pull(client, from, &store, sender);
-        let listening = async {
-            while let Some(event) = events.recv().await {
-                telling.event(&event);
-            }
-        };
-        let (done, ()) = tokio::join!(pulling, listening);
-        done.map_err(told)?;
+        listened(pulling, events, |event| telling.event(event)).await?;
         telling.end();
         Ok(())
     }

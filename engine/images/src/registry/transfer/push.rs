@@ -10,7 +10,7 @@ use engine_api::JsonMessage;
 use oci::{Descriptor, Platform, media_type};
 use tokio::sync::mpsc;
 
-use super::{TOLD, Way, registry, told};
+use super::{TOLD, Way, listened, registry};
 use crate::read::from_wire;
 use crate::registry::progress::{Progress, retrying};
 use crate::registry::push::{Layer, Push};
@@ -47,15 +47,9 @@ impl Push<'_> {
         // A manifest goes as it is, whatever was asked for.
         let platform = platform.filter(|_| media_type::is_index(&image.target.media_type));
         let store = self.source(platform);
-        let (sender, mut events) = mpsc::channel(TOLD);
+        let (sender, events) = mpsc::channel(TOLD);
         let pushing = registry_stream::push(client, &store, to, sender);
-        let listening = async {
-            while let Some(event) = events.recv().await {
-                telling.event(&event);
-            }
-        };
-        let (done, ()) = tokio::join!(pushing, listening);
-        done.map_err(told)?;
+        listened(pushing, events, |event| telling.event(event)).await?;
         telling.end();
         let root = telling.root.take().unwrap_or_else(|| image.target.clone());
         self.follow(image, &root).await?;
