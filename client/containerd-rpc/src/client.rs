@@ -108,6 +108,11 @@ impl Client {
         Ok(leased)
     }
 
+    /// The lease of all calls.
+    pub fn lease(&self) -> Option<&str> {
+        self.stamp.lease.as_ref().and_then(|lease| lease.to_str().ok())
+    }
+
     /// The same connection for another namespace.
     pub fn with_namespace(&self, namespace: &str) -> Result<Self, RpcError> {
         let mut other = self.clone();

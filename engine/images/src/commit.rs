@@ -14,7 +14,7 @@ use oci::{Descriptor, Digest, Reference, media_type};
 use crate::import::write_blob;
 use crate::read::{PARENT, from_wire};
 use crate::snapshot::unique;
-use crate::transfer::Lease;
+use crate::work::{Lease, abort, ingest};
 use crate::{DANGLING, ImageError, Images, ResolvedImage};
 
 /// The largest tar without any member.
@@ -47,7 +47,7 @@ impl Images {
     pub async fn commit_container(&self, request: CommitRequest) -> Result<Digest, ImageError> {
         let image = self.resolve(&request.image.to_string())?;
         let lease = Lease::new(&self.0.client).await?;
-        let client = self.0.client.with_lease(&lease.id)?;
+        let client = lease.client(&self.0.client)?;
         let result = self.commit_leased(&client, &image, request).await;
         lease.end().await;
         result
@@ -160,14 +160,21 @@ async fn write_diff(
     left: Vec<Mount>,
     right: Vec<Mount>,
 ) -> Result<Descriptor, ImageError> {
+    let name = ingest(client);
     let request = DiffRequest {
         left,
         right,
         media_type: media_type::OCI_LAYER.into(),
-        r#ref: format!("commit-{}", unique()),
+        r#ref: name.clone(),
         ..DiffRequest::default()
     };
-    let written = client.diff().diff(request).await.map_err(RpcError::from)?.into_inner();
+    let written = match client.diff().diff(request).await.map_err(RpcError::from) {
+        Ok(answer) => answer.into_inner(),
+        Err(e) => {
+            abort(client, &name).await;
+            return Err(e.into());
+        }
+    };
     let descriptor = written.diff.as_ref().and_then(from_wire);
     descriptor.ok_or_else(|| ImageError::content("layer", "the store did not say what was written"))
 }

@@ -16,8 +16,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::read::to_wire;
-use crate::snapshot::unique;
-use crate::transfer::Lease;
+use crate::work::{Lease, abort, ingest};
 use crate::{DANGLING, ImageError, Images};
 
 /// Bytes in one message to the content store.
@@ -47,7 +46,7 @@ impl Images {
         S: Stream<Item = io::Result<Bytes>> + Send,
     {
         let lease = Lease::new(&self.0.client).await?;
-        let client = self.0.client.with_lease(&lease.id)?;
+        let client = lease.client(&self.0.client)?;
         let result = self.import_leased(&client, body, request).await;
         lease.end().await;
         result
@@ -117,9 +116,10 @@ pub(crate) async fn write_blob(
     labels: HashMap<String, String>,
 ) -> Result<(), ImageError> {
     let wire = to_wire(descriptor);
+    let name = ingest(client);
     let commit = WriteContentRequest {
         action: WriteAction::Commit as i32,
-        r#ref: format!("ferry-{}", unique()),
+        r#ref: name.clone(),
         total: wire.size,
         expected: wire.digest,
         data: data.into(),
@@ -132,7 +132,10 @@ pub(crate) async fn write_blob(
         Err(e) => Err(e),
     };
     match done {
-        Err(e) if !e.is_already_exists() => Err(e.into()),
+        Err(e) if !e.is_already_exists() => {
+            abort(client, &name).await;
+            Err(e.into())
+        }
         _ => Ok(()),
     }
 }
@@ -142,9 +145,20 @@ async fn write_layer<S>(client: &Client, body: S) -> Result<Descriptor, ImageErr
 where
     S: Stream<Item = io::Result<Bytes>> + Send,
 {
+    let name = ingest(client);
+    let written = write_ingest(client, &name, body).await;
+    if written.is_err() {
+        abort(client, &name).await;
+    }
+    written
+}
+
+async fn write_ingest<S>(client: &Client, name: &str, body: S) -> Result<Descriptor, ImageError>
+where
+    S: Stream<Item = io::Result<Bytes>> + Send,
+{
     let mut body = std::pin::pin!(body);
     let (sender, receiver) = mpsc::channel(4);
-    let name = format!("ferry-{}", unique());
     let call = async {
         let answer = client.content().write(ReceiverStream::new(receiver)).await?;
         let mut answers = answer.into_inner();
@@ -171,7 +185,7 @@ where
                 let sent = data.len() as i64;
                 let write = WriteContentRequest {
                     action: WriteAction::Write as i32,
-                    r#ref: name.clone(),
+                    r#ref: name.to_owned(),
                     offset,
                     data,
                     ..Default::default()
@@ -188,7 +202,7 @@ where
         let digest = hasher.finish();
         let commit = WriteContentRequest {
             action: WriteAction::Commit as i32,
-            r#ref: name.clone(),
+            r#ref: name.to_owned(),
             offset,
             total: offset,
             expected: digest.to_string(),

@@ -28,6 +28,7 @@ mod snapshot;
 mod store;
 mod transfer;
 mod view;
+mod work;
 
 pub use commit::CommitRequest;
 pub use error::ImageError;
@@ -41,8 +42,9 @@ pub use remove::{ImageUse, RemoveOptions, Removed};
 pub use size::{Measure, Sizes};
 pub use snapshot::SnapshotMount;
 pub use store::{Images, ImagesConfig};
-pub use transfer::{Archive, Loaded, end_old_leases};
+pub use transfer::{Archive, Loaded};
 pub use view::api_descriptor;
+pub use work::sweep;
 
 /// The name prefix of images that lost their last name, as dockerd writes it.
 pub const DANGLING: &str = "moby-dangling@";

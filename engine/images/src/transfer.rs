@@ -6,7 +6,6 @@ use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
 use containerd_api::services::images::v1::{CreateImageRequest, Image, UpdateImageRequest};
-use containerd_api::services::leases::v1 as leases;
 use containerd_api::transfer_types::{
     ImageExportStream, ImageReference, ImageStore, UnpackConfiguration,
 };
@@ -20,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::read::{from_wire, to_wire};
 use crate::snapshot::unique;
+use crate::work::Lease;
 use crate::{DANGLING, ImageError, Images, ResolvedImage};
 
 /// Bytes between the store and the client of a save.
@@ -45,7 +45,7 @@ impl Images {
         let _naming = self.0.naming.lock().await;
         let before = self.targets_by_name().await?;
         let lease = Lease::new(&self.0.client).await?;
-        let client = self.0.client.with_lease(&lease.id)?;
+        let client = lease.client(&self.0.client)?;
         let platform = platform.unwrap_or(&self.0.config.platform);
         let result = self.load_leased(&client, body, before, platform).await;
         lease.end().await;
@@ -342,64 +342,5 @@ pub(crate) fn wire_platform(platform: &Platform) -> types::Platform {
         architecture: platform.architecture.clone(),
         variant: platform.variant.clone(),
         ..types::Platform::default()
-    }
-}
-
-/// How the names of our leases begin.
-const LEASES: &str = "ferryd-work-";
-
-/// Ends the leases of operations that were cut short when this daemon's forerunner died.
-///
-/// # Errors
-/// The store can't be asked.
-pub async fn end_old_leases(client: &Client) -> Result<(), RpcError> {
-    let list = client.leases().list(leases::ListRequest::default()).await?.into_inner();
-    for lease in list.leases.iter().filter(|lease| lease.id.starts_with(LEASES)) {
-        delete(client, &lease.id).await;
-    }
-    Ok(())
-}
-
-/// A lease around one operation: content that has no name yet is not collected. An operation
-/// that is dropped half-way lets go of what it held, too.
-pub(crate) struct Lease {
-    pub id: String,
-    client: Option<Client>,
-}
-
-impl Lease {
-    pub(crate) async fn new(client: &Client) -> Result<Self, ImageError> {
-        let id = format!("{LEASES}{}", unique());
-        // Should this process die and never start again, the store drops it after a day.
-        let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
-        let labels = [("containerd.io/gc.expire".to_owned(), expires.to_string())].into();
-        let request = leases::CreateRequest { id: id.clone(), labels };
-        client.leases().create(request).await.map_err(RpcError::from)?;
-        Ok(Self { id, client: Some(client.clone()) })
-    }
-
-    pub(crate) async fn end(mut self) {
-        if let Some(client) = self.client.take() {
-            delete(&client, &self.id).await;
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let (Some(client), Ok(runtime)) =
-            (self.client.take(), tokio::runtime::Handle::try_current())
-        else {
-            return;
-        };
-        let id = std::mem::take(&mut self.id);
-        runtime.spawn(async move { delete(&client, &id).await });
-    }
-}
-
-async fn delete(client: &Client, id: &str) {
-    let request = leases::DeleteRequest { id: id.into(), sync: false };
-    if let Err(status) = client.leases().delete(request).await {
-        tracing::debug!("ending lease {id}: {}", status.message());
     }
 }

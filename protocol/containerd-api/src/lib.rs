@@ -35,6 +35,9 @@ pub const LEASE_KEY: &str = "containerd-lease";
 /// Label of the image store that is the source of a push: `gzip` or `zstd` has layers that are not
 /// compressed pushed compressed. ferry-containerd heeds it; containerd does not look at it.
 pub const PUSH_COMPRESSION_LABEL: &str = "io.ferry.push.compression";
+/// Label of the image store that is the source of a push: `true` has foreign layers pushed where
+/// the store has them, as docker does. ferry-containerd heeds it; containerd does not look at it.
+pub const PUSH_FOREIGN_LABEL: &str = "io.ferry.push.foreign";
 /// gRPC metadata key of a failed transfer: the HTTP status that docker's API has for the error of
 /// a registry. ferry-containerd sends it; containerd does not.
 pub const TOLD_STATUS_KEY: &str = "ferry-docker-status";

@@ -1,5 +1,6 @@
 //! The stream of containerd's task events: after each (re)connect the tasks are listed
-//! and compared with what is known, so that no exit is missed; then events follow.
+//! and compared with what is known, so that no exit is missed; then events follow. What image
+//! operations left that a kill cut short is swept up at that time, too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -77,6 +78,13 @@ async fn follow_once(
     let namespace = engine.client.namespace();
     let filters = vec![format!("namespace=={namespace},topic~=|^/tasks/|")];
     let mut stream = subscribe(&engine.client, SubscribeRequest { filters }).await?;
+    // Whoever was cut short by the daemon's end or the store's can't clear up any more.
+    let client = engine.client.clone();
+    tokio::spawn(async move {
+        if let Err(e) = images::sweep(&client).await {
+            debug!("sweeping up after operations that were cut short: {e}");
+        }
+    });
     reconcile(engine).await?;
     if let Some(agreed) = agreed.take() {
         // Nobody waits any more when the start-up was given up.

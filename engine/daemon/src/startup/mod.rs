@@ -280,8 +280,7 @@ fn firewall_tables(data_root: &Path) -> String {
     format!("ferry-{hash:08x}")
 }
 
-/// The lease that keeps containers' snapshots, which may exist from before. Those of operations
-/// that were cut short end.
+/// The lease that keeps containers' snapshots, which may exist from before.
 async fn lease(client: &Client) -> Result<(), StartupError> {
     let request = CreateRequest { id: LEASE.to_owned(), ..CreateRequest::default() };
     let made = match client.leases().create(request).await.map_err(RpcError::from) {
@@ -289,11 +288,7 @@ async fn lease(client: &Client) -> Result<(), StartupError> {
         Err(e) if e.is_already_exists() => Ok(()),
         Err(e) => Err(e),
     };
-    let done = match made {
-        Ok(()) => images::end_old_leases(client).await,
-        failed => failed,
-    };
-    done.map_err(|source| {
+    made.map_err(|source| {
         let socket = client.socket().display().to_string();
         StartupError::Containerd { socket, source }
     })

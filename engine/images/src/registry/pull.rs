@@ -13,7 +13,7 @@ use registry_client::{MAX_CONFIG, Parsed, RawManifest, Repository, Which};
 
 use super::{Progress, Remote, credentials, failed, fetch, source_of, told};
 use crate::import::write_blob;
-use crate::transfer::Lease;
+use crate::work::Lease;
 use crate::{ImageError, Images, ResolvedImage};
 
 /// What to pull.
@@ -133,7 +133,7 @@ impl Pull<'_> {
             self.rename(&image, chosen.target()).await?
         } else {
             let lease = Lease::new(&self.images.0.client).await?;
-            let client = self.images.0.client.with_lease(&lease.id)?;
+            let client = lease.client(&self.images.0.client)?;
             let fetched = self.fetch(&client, &chosen).await;
             lease.end().await;
             fetched?;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,8 @@ use crate::{Context, Error, State};
 pub(crate) const INGESTS: Table = Table::new("ingests");
 /// How long an ingest that nobody touches is kept.
 const EXPIRY: Duration = Duration::from_secs(24 * 3600);
+/// So many bytes at a time begin their way to the disk while more come.
+const WRITEBACK: u64 = 8 << 20;
 
 /// An ingest's record; how far it came is the length of its file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -147,6 +150,8 @@ pub struct Writer {
     file: File,
     hasher: Hasher,
     offset: u64,
+    // Up to here the kernel has been told to write.
+    flushed: u64,
     updated: i64,
     // The bytes are here already, of another namespace.
     shared: bool,
@@ -194,6 +199,7 @@ impl Writer {
             file,
             hasher,
             offset: shared.unwrap_or(length),
+            flushed: length,
             updated,
             shared: shared.is_some(),
             _claim: claim,
@@ -267,6 +273,12 @@ impl Writer {
             .map_err(Error::io(format!("writing ingest {:?}", self.reference)))?;
         self.hasher.update(data);
         self.offset += data.len() as u64;
+        let begun = self.offset - self.flushed;
+        if begun >= WRITEBACK {
+            // Only a head start: what it cannot do, the sync of the commit does.
+            sys::file::start_writeback(self.file.as_fd(), self.flushed, begun).ok();
+            self.flushed = self.offset;
+        }
         self.updated = labels::now();
         Ok(())
     }
@@ -277,7 +289,7 @@ impl Writer {
         self.file.set_len(0).map_err(Error::io(what()))?;
         self.file.seek(SeekFrom::Start(0)).map_err(Error::io(what()))?;
         self.hasher = Hasher::new(self.hasher.algorithm());
-        self.offset = 0;
+        (self.offset, self.flushed) = (0, 0);
         self.shared = false;
         Ok(())
     }

@@ -79,10 +79,12 @@ impl<'a> Packer<'a> {
             self.lock().insert(layer.digest, of.clone());
             return Ok(Packed { of, sources, is_fresh: false });
         }
-        let (digest, size) = {
+        let packed = {
             let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
             self.compress(layer, told)?
         };
+        // The disk is waited for while the next layer has the cores.
+        let (digest, size) = committed(layer, packed)?;
         let labels = Labels::from([(key.to_owned(), digest.to_string())]);
         state.content_update(context, &layer.digest, &labels, &[format!("labels.{key}")])?;
         let of = Descriptor::new(kind, digest, size);
@@ -104,7 +106,7 @@ impl<'a> Packer<'a> {
         Ok(info.map(|info| (info.size, source::all(&info.labels))))
     }
 
-    fn compress(&self, layer: &Descriptor, told: impl FnMut(u64)) -> Result<(Digest, u64), Error> {
+    fn compress(&self, layer: &Descriptor, told: impl FnMut(u64)) -> Result<BlobSink, Error> {
         let (file, _) = self.state.content_open(self.context, &layer.digest)?;
         let reference = format!("compress-{:?}-{}", self.form, layer.digest);
         let mut writer = Writer::open(self.state, self.context, &reference, 0, None)?;
@@ -114,14 +116,7 @@ impl<'a> Packer<'a> {
         let sink = BlobSink { writer, size: 0 };
         let go_on = || self.waiter.wait(std::future::ready(())).map_err(Failed);
         let source = Heard { from: file, at: 0, told };
-        let packed = compress_blocks(source, sink, self.form, threads, go_on);
-        let BlobSink { writer, size } = packed.map_err(|Failed(e)| e)?;
-        let digest = writer.digest();
-        let labels = Labels::from([(UNCOMPRESSED.to_owned(), layer.digest.to_string())]);
-        match writer.commit(size, Some(digest), labels) {
-            Ok(_) | Err(Error::AlreadyExists(_)) => Ok((digest, size)),
-            Err(e) => Err(e),
-        }
+        compress_blocks(source, sink, self.form, threads, go_on).map_err(|Failed(e)| e)
     }
 
     /// The documents of a tree, naming layers by what they became. Docker's schema 2 has no zstd:
@@ -186,6 +181,17 @@ impl<'a> Packer<'a> {
         }
         let (kind, bytes) = (manifest.media_type.clone(), json(&manifest)?);
         Ok(Some(Anew { kind, bytes, labels }))
+    }
+}
+
+/// Stores what a layer was compressed to.
+fn committed(layer: &Descriptor, packed: BlobSink) -> Result<(Digest, u64), Error> {
+    let BlobSink { writer, size } = packed;
+    let digest = writer.digest();
+    let labels = Labels::from([(UNCOMPRESSED.to_owned(), layer.digest.to_string())]);
+    match writer.commit(size, Some(digest), labels) {
+        Ok(_) | Err(Error::AlreadyExists(_)) => Ok((digest, size)),
+        Err(e) => Err(e),
     }
 }
 

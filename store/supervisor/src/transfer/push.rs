@@ -53,7 +53,9 @@ pub(super) fn push(
         // The largest takes longest to compress and then to send.
         tree.blobs.sort_by_key(|piece| (!is_plain(&piece.of), std::cmp::Reverse(piece.of.size)));
     }
-    let push = Push { state, context, remote, progress, packer: packer.as_ref() };
+    let with_foreign =
+        from.labels.get(containerd_api::PUSH_FOREIGN_LABEL).is_some_and(|said| said == "true");
+    let push = Push { state, context, remote, progress, packer: packer.as_ref(), with_foreign };
     let jobs = push.announce(&tree, &from.name);
     push.blobs(&tree, &jobs.blobs)?;
     if let Some(packer) = &packer {
@@ -72,6 +74,8 @@ struct Push<'a> {
     remote: &'a Remote,
     progress: &'a Progress,
     packer: Option<&'a Packer<'a>>,
+    /// Foreign layers are sent, too, if they are here.
+    with_foreign: bool,
 }
 
 struct Jobs {
@@ -123,14 +127,15 @@ impl Push<'_> {
 
     fn blob(&self, piece: &Piece, job: &Arc<Job>) -> Result<(), Error> {
         let of = &piece.of;
-        if is_foreign_layer(&of.media_type) && !of.urls.is_empty() {
+        let is_here = self.state.content_info(self.context, &of.digest).is_ok();
+        let is_foreign = is_foreign_layer(&of.media_type) && !of.urls.is_empty();
+        if is_foreign && !(self.with_foreign && is_here) {
             // Its publisher forbids it; whoever pulls gets it from there.
             self.progress.done(job, "skipped");
             return Ok(());
         }
         let whole = of.size;
         // What is only sent on from another registry goes as it is.
-        let is_here = self.state.content_info(self.context, &of.digest).is_ok();
         let given = match self.packer.filter(|_| is_plain(of) && is_here) {
             // The first half of the way is the compression.
             Some(packer) => packer.layer(of, |at| job.moved(at / 2))?,

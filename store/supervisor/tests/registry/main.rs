@@ -5,6 +5,7 @@
 
 mod fake;
 mod origin;
+mod pushing;
 mod trouble;
 
 use archive::Compression;
@@ -174,73 +175,4 @@ fn an_index_of_which_one_platform_was_pulled_goes_on_whole_or_as_that_platform()
     assert_eq!(status, 200);
     assert_ne!(digest, whole);
     assert!(done.stdout.contains("not all of the index is here"), "{}", done.stdout);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_plain_layer_is_compressed_at_its_first_push_and_never_again() {
-    use containerd_api::services::transfer::v1 as api;
-    use containerd_api::services::transfer::v1::transfer_server::Transfer as _;
-    use containerd_api::transfer_types::{
-        ImageStore, OciRegistry, RegistryResolver, UnpackConfiguration,
-    };
-    use supervisor::streaming::Streams;
-    let registry = Registry::start(RegistryKind::Ferry, &[]).unwrap();
-    let text = "text ".repeat(400_000).into_bytes();
-    let plain = Layer::new(&tar(&[("text", &text)]), Compression::None);
-    let from = put_image(&registry, "a", "1", std::slice::from_ref(&plain), "amd64");
-    let folder = tempfile::tempdir().unwrap();
-    let config = supervisor::Config {
-        root: folder.path().join("root"),
-        state: folder.path().join("state"),
-        ..supervisor::Config::default()
-    };
-    let state = std::sync::Arc::new(supervisor::State::open(&config).unwrap());
-    let service =
-        supervisor::transfer::Service { state: state.clone(), streams: Streams::default() };
-    let remote = |name: &str| OciRegistry {
-        reference: format!("{}/{name}", registry.address()),
-        resolver: Some(RegistryResolver { default_scheme: "http".into(), ..Default::default() }),
-    };
-    let call = async |source, destination| {
-        let wish = api::TransferRequest {
-            source: Some(source),
-            destination: Some(destination),
-            options: None,
-        };
-        let mut request = tonic::Request::new(wish);
-        request.metadata_mut().insert("containerd-namespace", "n".parse().unwrap());
-        service.transfer(request).await.unwrap();
-    };
-    let mut store = ImageStore { name: "a:1".into(), ..Default::default() };
-    let pack = containerd_api::any::pack::<OciRegistry>;
-    call(pack(&remote("a:1")), containerd_api::any::pack(&store)).await;
-    let digest = |name: &str| {
-        let kind = [("Accept", "application/vnd.oci.image.manifest.v1+json")];
-        let reply = registry.send("GET", &format!("/v2/{name}/manifests/1"), &kind, b"").unwrap();
-        assert_eq!(reply.status, 200);
-        (Digest::sha256(&reply.body), reply.json())
-    };
-    for (form, media) in [("gzip", "tar+gzip"), ("zstd", "tar+zstd")] {
-        store.labels =
-            [(containerd_api::PUSH_COMPRESSION_LABEL.to_owned(), form.to_owned())].into();
-        for name in ["first", "second"] {
-            let to = remote(&format!("{form}-{name}:1"));
-            call(containerd_api::any::pack(&store), pack(&to)).await;
-        }
-        let (first, manifest) = digest(&format!("{form}-first"));
-        assert_ne!(first, from.digest);
-        assert_eq!(digest(&format!("{form}-second")).0, first);
-        let layer = &manifest["layers"][0];
-        assert!(layer["mediaType"].as_str().unwrap().ends_with(media), "{layer}");
-        assert!(layer["size"].as_u64().unwrap() < 200_000, "{layer}");
-        // It is the same image for whoever pulls it.
-        let mut other = ImageStore { name: format!("{form}:1"), ..Default::default() };
-        other.unpacks.push(UnpackConfiguration::default());
-        call(pack(&remote(&format!("{form}-first:1"))), containerd_api::any::pack(&other)).await;
-    }
-    // Without the label it goes as it is.
-    store.labels.clear();
-    call(containerd_api::any::pack(&store), pack(&remote("plain:1"))).await;
-    assert_eq!(digest("plain").0, from.digest);
-    assert_eq!(state.inconsistencies().unwrap(), Vec::<String>::new());
 }

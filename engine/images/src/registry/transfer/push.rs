@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use containerd_api::PUSH_COMPRESSION_LABEL;
 use containerd_api::transfer_types::{ImageStore, Progress as Told};
+use containerd_api::{PUSH_COMPRESSION_LABEL, PUSH_FOREIGN_LABEL};
 use containerd_rpc::{Client, registry_stream};
 use engine_api::JsonMessage;
 use oci::{Descriptor, Platform, media_type};
@@ -15,7 +15,8 @@ use crate::read::from_wire;
 use crate::registry::progress::{Progress, retrying};
 use crate::registry::push::{Layer, Push};
 use crate::registry::{Compression, source_of};
-use crate::transfer::{Lease, wire_platform};
+use crate::transfer::wire_platform;
+use crate::work::Lease;
 use crate::{ImageError, ResolvedImage};
 
 impl Push<'_> {
@@ -27,7 +28,7 @@ impl Push<'_> {
         layers: &[Layer],
     ) -> Result<Descriptor, ImageError> {
         let lease = Lease::new(self.client()).await?;
-        let client = self.client().with_lease(&lease.id)?;
+        let client = lease.client(self.client())?;
         let sent = self.transfer_leased(&client, image, platform, layers).await;
         lease.end().await;
         sent
@@ -63,9 +64,10 @@ impl Push<'_> {
             Compression::None => None,
         };
         let label = |form: &str| (PUSH_COMPRESSION_LABEL.to_owned(), form.to_owned());
+        let foreign = (PUSH_FOREIGN_LABEL.to_owned(), "true".to_owned());
         ImageStore {
             name: self.reference.to_string(),
-            labels: form.map(label).into_iter().collect(),
+            labels: form.map(label).into_iter().chain([foreign]).collect(),
             platforms: platform.map(wire_platform).into_iter().collect(),
             ..ImageStore::default()
         }
