@@ -11,8 +11,6 @@ use std::thread::Scope;
 const BLOCK: usize = 1 << 20;
 /// Blocks a thread that are read and not yet written: bounds the memory.
 const AHEAD: usize = 4;
-/// How far compressing threads step back.
-const NICE: i32 = 10;
 /// How much of a block, evenly spread over it, is looked at before all of it is compressed.
 const SAMPLES: usize = 8;
 const SAMPLE: usize = 16 << 10;
@@ -101,9 +99,6 @@ impl Lane {
         let (done, from) = channel();
         let mut packer = Packer::new(form)?;
         scope.spawn(move || {
-            // Whoever sends what is compressed already, and containers, go first: a blob that is
-            // sent early is on the registry's disk before the last one comes.
-            let _ = rustix::process::nice(NICE);
             for mut block in blocks {
                 let packed = packer.pack(&mut block).map(|()| block);
                 if done.send(packed).is_err() {

@@ -2,6 +2,7 @@
 //! once, and what it became is remembered on it, so that a later push sends the same bytes. Of the
 //! documents only what names such layers is written anew, and stored beside what it was made of.
 
+use super::flights::Claim;
 use super::gather::{Document, Source, Tree};
 use super::graph::reference;
 use super::remote::Waiter;
@@ -44,8 +45,25 @@ pub(super) struct Packed {
     pub(super) of: Descriptor,
     /// Repositories that are known to hold it.
     pub(super) sources: Vec<Source>,
-    /// Whether it was made now.
-    pub(super) is_fresh: bool,
+    /// What was made now, and is not stored yet.
+    pub(super) fresh: Option<Fresh>,
+}
+
+/// A layer that was compressed just now. It can be sent while [`Packer::keep`] waits for the disk.
+pub(super) struct Fresh {
+    layer: Digest,
+    key: &'static str,
+    blob: BlobSink,
+    /// Until it is known, nobody else compresses that layer.
+    _flight: Claim,
+}
+
+impl Fresh {
+    /// The blob's bytes.
+    pub(super) fn open(&self) -> Result<std::fs::File, Error> {
+        let what = || format!("reading the compressed form of {}", self.layer);
+        self.blob.writer.data().map_err(|e| Error::io(what())(e))
+    }
 }
 
 impl<'a> Packer<'a> {
@@ -69,7 +87,7 @@ impl<'a> Packer<'a> {
             _ => ("containerd.io/gc.ref.content.gzip", media::OCI_LAYER_GZIP),
         };
         let flight = format!("{}\0{key}\0{}", context.namespace, layer.digest);
-        let _alone = self.waiter.wait(state.flights.claim(flight))?;
+        let flight = self.waiter.wait(state.flights.claim(flight))?;
         let known = state.content_info(context, &layer.digest)?.labels.get(key).cloned();
         let known = known.and_then(|text| text.parse::<Digest>().ok());
         if let Some(digest) = known
@@ -77,19 +95,30 @@ impl<'a> Packer<'a> {
         {
             let of = Descriptor::new(kind, digest, size);
             self.lock().insert(layer.digest, of.clone());
-            return Ok(Packed { of, sources, is_fresh: false });
+            return Ok(Packed { of, sources, fresh: None });
         }
-        let packed = {
+        let blob = {
             let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
             self.compress(layer, told)?
         };
-        // The disk is waited for while the next layer has the cores.
-        let (digest, size) = committed(layer, packed)?;
-        let labels = Labels::from([(key.to_owned(), digest.to_string())]);
-        state.content_update(context, &layer.digest, &labels, &[format!("labels.{key}")])?;
-        let of = Descriptor::new(kind, digest, size);
+        let of = Descriptor::new(kind, blob.writer.digest(), blob.size);
         self.lock().insert(layer.digest, of.clone());
-        Ok(Packed { of, sources: Vec::new(), is_fresh: true })
+        let fresh = Fresh { layer: layer.digest, key, blob, _flight: flight };
+        Ok(Packed { of, sources: Vec::new(), fresh: Some(fresh) })
+    }
+
+    /// Stores what a layer was compressed to, and remembers it on the layer.
+    pub(super) fn keep(&self, fresh: Fresh) -> Result<(), Error> {
+        let Fresh { layer, key, blob: BlobSink { writer, size }, _flight } = fresh;
+        let digest = writer.digest();
+        let labels = Labels::from([(UNCOMPRESSED.to_owned(), layer.to_string())]);
+        match writer.commit(size, Some(digest), labels) {
+            Ok(_) | Err(Error::AlreadyExists(_)) => {}
+            Err(e) => return Err(e),
+        }
+        let labels = Labels::from([(key.to_owned(), digest.to_string())]);
+        let paths = [format!("labels.{key}")];
+        self.state.content_update(self.context, &layer, &labels, &paths).map(drop)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Descriptor>> {
@@ -181,17 +210,6 @@ impl<'a> Packer<'a> {
         }
         let (kind, bytes) = (manifest.media_type.clone(), json(&manifest)?);
         Ok(Some(Anew { kind, bytes, labels }))
-    }
-}
-
-/// Stores what a layer was compressed to.
-fn committed(layer: &Descriptor, packed: BlobSink) -> Result<(Digest, u64), Error> {
-    let BlobSink { writer, size } = packed;
-    let digest = writer.digest();
-    let labels = Labels::from([(UNCOMPRESSED.to_owned(), layer.digest.to_string())]);
-    match writer.commit(size, Some(digest), labels) {
-        Ok(_) | Err(Error::AlreadyExists(_)) => Ok((digest, size)),
-        Err(e) => Err(e),
     }
 }
 

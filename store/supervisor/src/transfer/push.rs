@@ -134,14 +134,41 @@ impl Push<'_> {
             self.progress.done(job, "skipped");
             return Ok(());
         }
-        let whole = of.size;
         // What is only sent on from another registry goes as it is.
-        let given = match self.packer.filter(|_| is_plain(of) && is_here) {
-            // The first half of the way is the compression.
-            Some(packer) => packer.layer(of, |at| job.moved(at / 2))?,
-            None => Packed { of: of.clone(), sources: piece.sources.clone(), is_fresh: false },
+        let Some(packer) = self.packer.filter(|_| is_plain(of) && is_here) else {
+            let inner = self.source(of, &piece.sources)?;
+            let scale = Scale { base: 0, whole: of.size, sent: of.size };
+            return self.send(of, &piece.sources, inner, scale, job);
         };
-        let Packed { of, sources, is_fresh } = &given;
+        // The first half of the way is the compression.
+        let Packed { of: packed, sources, fresh } = packer.layer(of, |at| job.moved(at / 2))?;
+        let Some(fresh) = fresh else {
+            let inner = self.source(&packed, &sources)?;
+            let scale = Scale { base: 0, whole: of.size, sent: packed.size };
+            return self.send(&packed, &sources, inner, scale, job);
+        };
+        let inner = Arc::new(FileBlob::new(fresh.open()?));
+        let scale = Scale { base: of.size / 2, whole: of.size, sent: packed.size };
+        // It is on its way while the store waits for the disk.
+        let (sent, kept) = std::thread::scope(|scope| {
+            let keeping = scope.spawn(|| packer.keep(fresh));
+            let sent = self.send(&packed, &sources, inner, scale, job);
+            let panicked = |_| Err(Error::Other("a worker panicked".into()));
+            (sent, keeping.join().unwrap_or_else(panicked))
+        });
+        kept.and(sent)?;
+        self.remember(&packed)
+    }
+
+    /// Has the registry hold a blob.
+    fn send(
+        &self,
+        of: &Descriptor,
+        sources: &[Source],
+        inner: Arc<dyn BlobSource>,
+        scale: Scale,
+        job: &Arc<Job>,
+    ) -> Result<(), Error> {
         let _place = self.remote.place()?;
         let own = self.remote.reference.path();
         let from = sources.iter().filter(|(host, path)| self.remote.is_here(host) && path != own);
@@ -149,9 +176,6 @@ impl Push<'_> {
             mount_from: from.map(|(_, p)| p.clone()).collect(),
             ..PushOptions::default()
         };
-        let base = if *is_fresh { whole / 2 } else { 0 };
-        let scale = Scale { base, whole, sent: of.size };
-        let inner = self.source(of, sources)?;
         let source = Arc::new(Counted { inner, job: Arc::clone(job), scale });
         let watch = Retries { progress: self.progress.clone(), job: Arc::clone(job) };
         let repository = self.remote.repository.clone().with_watch(Arc::new(watch));
