@@ -25,6 +25,8 @@ pub(crate) struct Contact {
     pub(crate) base: Url,
     /// What it wants to see, as last heard.
     pub(crate) challenges: Vec<Challenge>,
+    /// Whether its first answer wanted to see nothing.
+    pub(crate) open: bool,
     made: Instant,
 }
 
@@ -140,7 +142,7 @@ impl Remote {
     /// A contact with a host that is known without asking.
     pub(crate) fn known(&self, scheme: Scheme) -> Result<Contact, Error> {
         let base = self.host.base(scheme)?;
-        Ok(Contact { base, challenges: Vec::new(), made: Instant::now() })
+        Ok(Contact { base, challenges: Vec::new(), open: true, made: Instant::now() })
     }
 
     /// Remembers what the host asked for last.
@@ -192,7 +194,8 @@ impl Remote {
             }
             let challenges = if home { challenge::of_headers(reply.headers()) } else { Vec::new() };
             drain(reply.into_body()).await;
-            return Ok(Contact { base, challenges, made: Instant::now() });
+            let open = challenges.is_empty();
+            return Ok(Contact { base, challenges, open, made: Instant::now() });
         }
         Err(Error::protocol(at, format!("stopped after {MAX_REDIRECTS} redirects")))
     }

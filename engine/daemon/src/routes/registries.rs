@@ -92,7 +92,12 @@ async fn distribution(engine: Arc<Engine>, request: Request) -> Reply {
     let client = engine.remote.load().client.clone();
     let repository = client.repository(&reference, who);
     let told = |e: registry_client::Error| e.told(Asked::Inspect(&reference));
-    let raw = repository.manifest(&Which::of(&reference)).await.map_err(told)?;
+    // A tag is looked up first, as dockerd does: its errors name that request.
+    let mut which = Which::of(&reference);
+    if let Which::Tag(_) = which {
+        which = Which::Digest(repository.resolve(&which).await.map_err(told)?.digest);
+    }
+    let raw = repository.manifest(&which).await.map_err(told)?;
     let platforms = platforms(&repository, &raw).await?;
     let platforms = platforms.iter().map(OciPlatform::from);
     let answer = DistributionInspect {
