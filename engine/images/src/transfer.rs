@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use containerd_api::services::images::v1::{CreateImageRequest, Image, UpdateImageRequest};
@@ -398,8 +399,30 @@ impl Drop for Lease {
 }
 
 async fn delete(client: &Client, id: &str) {
+    if !try_delete(client, id).await {
+        // The store is gone for the moment: nobody need wait for it.
+        tokio::spawn(delete_later(client.clone(), id.to_owned()));
+    }
+}
+
+/// Ends a lease once the store is back; should that take longer, it expires.
+async fn delete_later(client: Client, id: String) {
+    for exponent in 0..10 {
+        tokio::time::sleep(Duration::from_secs(1 << exponent.min(6))).await;
+        if try_delete(&client, &id).await {
+            return;
+        }
+    }
+}
+
+/// Whether another attempt would be no better.
+async fn try_delete(client: &Client, id: &str) -> bool {
     let request = leases::DeleteRequest { id: id.into(), sync: false };
-    if let Err(status) = client.leases().delete(request).await {
-        tracing::debug!("ending lease {id}: {}", status.message());
+    match client.leases().delete(request).await {
+        Ok(_) => true,
+        Err(status) => {
+            tracing::debug!("ending lease {id}: {}", status.message());
+            status.code() == tonic::Code::NotFound
+        }
     }
 }

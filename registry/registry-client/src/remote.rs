@@ -61,6 +61,14 @@ pub(crate) struct Knock<'a> {
     pub(crate) path: &'a str,
 }
 
+/// A first contact that failed.
+pub(crate) struct Tried {
+    /// By https, where http was tried after it.
+    pub(crate) secure: Option<Error>,
+    /// The last attempt.
+    pub(crate) last: Error,
+}
+
 impl Remote {
     pub(crate) fn new(host: Host, transport: Transport) -> Self {
         Self { host, transport, contact: tokio::sync::Mutex::new(None) }
@@ -118,20 +126,27 @@ impl Remote {
 
     /// What is known of the host; asks it when nothing is.
     pub(crate) async fn contact(&self, knock: &Knock<'_>) -> Result<Contact, Error> {
+        self.try_contact(knock).await.map_err(|tried| tried.last)
+    }
+
+    /// The same, with all that was tried.
+    pub(crate) async fn try_contact(&self, knock: &Knock<'_>) -> Result<Contact, Box<Tried>> {
+        let only = |last| Box::new(Tried { secure: None, last });
         let mut known = self.contact.lock().await;
         if let Some(contact) = known.as_ref().filter(|known| known.made.elapsed() < BELIEVED) {
             return Ok(contact.clone());
         }
         let fresh = match self.host.reach {
-            Reach::Only(scheme) => self.knock(knock, scheme).await?,
+            Reach::Only(scheme) => self.knock(knock, scheme).await.map_err(only)?,
             Reach::HttpsThenHttp => match self.knock(knock, Scheme::Https).await {
                 Ok(contact) => contact,
                 Err(error @ Error::Connect { kind: ConnectKind::Configuration, .. }) => {
-                    return Err(error);
+                    return Err(only(error));
                 }
                 Err(error) => {
                     tracing::debug!("trying http: {error}");
-                    self.knock(knock, Scheme::Http).await?
+                    let plain = self.knock(knock, Scheme::Http).await;
+                    plain.map_err(|last| Box::new(Tried { secure: Some(error), last }))?
                 }
             },
         };

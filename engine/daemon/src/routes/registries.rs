@@ -7,6 +7,7 @@ use engine_api::filters::Filters;
 use engine_api::{
     AuthConfig, AuthResponse, DistributionInspect, OciDescriptor, OciPlatform, SearchResult, decode,
 };
+use http::StatusCode;
 use oci::image::ImageConfig;
 use oci::{Platform, Reference};
 use registry_client::{
@@ -60,6 +61,10 @@ async fn search(engine: Arc<Engine>, request: Request) -> Reply {
     let limit = query
         .integer("limit")
         .map_err(|e| ApiError::bad_request(format!("invalid limit specified: {}", e.message)))?;
+    // dockerd means to refuse it, and answers nothing.
+    if limit.is_some_and(|limit| limit < 0) {
+        return Ok(Response::status(StatusCode::OK));
+    }
     let filters = Filters::parse(query.get("filters"))?;
     let filters: BTreeMap<String, Vec<String>> = filters
         .iter()

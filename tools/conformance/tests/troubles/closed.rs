@@ -1,10 +1,12 @@
 //! Registries that want to know who asks, and registries behind TLS: the words for who is let in
 //! and who is not.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use lab::{Engine, Kind, Registry, RegistryKind, Scratch};
 
 use crate::fake::{Act, Asked, Fake};
-use crate::{RIGHT, WRONG, layers, post, start};
+use crate::{RIGHT, WRONG, json, layers, post, start};
 
 #[test]
 fn passwords_and_tls_are_met_as_dockerd_meets_them() {
@@ -150,5 +152,45 @@ fn who_asks_and_when_is_told_as_dockerd_tells_it() {
         let said = post(&engines[1], &at, pull, RIGHT);
         assert!(said.starts_with("200 Status: "), "{door:?} {said}");
         docker(&engines[1], &["rmi", &format!("{at}/x:1")]);
+    }
+}
+
+/// What a token server that numbers its tokens lets in: every other one is refused at blobs, as if
+/// it had expired since the manifest; all are when nothing is to be accepted.
+fn numbered(at: &str, given: &AtomicUsize, is_accepted: bool, asked: &Asked) -> Act {
+    if asked.path.starts_with("/token") {
+        let n = given.fetch_add(1, Ordering::Relaxed);
+        return Act::Say(200, vec![json()], format!(r#"{{"token":"T{n}"}}"#));
+    }
+    let shown = asked.header("authorization").and_then(|shown| shown.strip_prefix("Bearer T"));
+    let number = shown.and_then(|number| number.parse::<usize>().ok());
+    let is_blob = asked.path.contains("/blobs/");
+    let is_let_in = number.is_some_and(|n| !is_blob || (is_accepted && n % 2 == 1));
+    if is_let_in {
+        return Act::Serve;
+    }
+    let why = if is_blob { ",error=\"invalid_token\"" } else { "" };
+    let challenge = format!("Bearer realm=\"http://{at}/token\",service=\"s\"{why}");
+    Act::Say(401, vec![("WWW-Authenticate", challenge), json()], JSON.1.into())
+}
+
+#[test]
+fn a_token_that_expires_in_the_middle_is_asked_for_anew() {
+    lab::require!("dockerd", "containerd", "runc");
+    let engines = [start(Kind::Dockerd), start(Kind::Ferryd)];
+    // Layers that are here would not be asked for.
+    for is_accepted in [false, true] {
+        let fake = Fake::start();
+        fake.add("x", &layers());
+        let at = fake.address.to_string();
+        let (own, given) = (at.clone(), AtomicUsize::new(0));
+        fake.rule(move |asked| numbered(&own, &given, is_accepted, asked));
+        let [theirs, ours] = engines
+            .each_ref()
+            .map(|engine| post(engine, &at, "/images/create?fromImage=REG/x:1", "e30="));
+        // dockerd shows the token that it has as long as it says that it holds.
+        let downloaded = "200 Status: Downloaded newer image for REG/x:1";
+        let expected = if is_accepted { downloaded } else { theirs.as_str() };
+        assert_eq!(ours, expected);
     }
 }

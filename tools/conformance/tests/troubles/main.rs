@@ -8,7 +8,11 @@ mod fake;
 mod origin;
 
 mod closed;
+mod kills;
 mod pulls;
+mod tls;
+
+use std::path::PathBuf;
 
 use fake::{Act, Asked};
 use lab::{Engine, Kind};
@@ -45,21 +49,33 @@ fn layers() -> Vec<Layer> {
     ]
 }
 
+/// The store below an engine.
+struct Store {
+    socket: PathBuf,
+    root: PathBuf,
+}
+
+impl Store {
+    /// An engine's own.
+    fn of(engine: &Engine) -> Store {
+        let scratch = engine.scratch();
+        Store { socket: scratch.join("exec/containerd.sock"), root: scratch.join("data") }
+    }
+}
+
 /// What a failed pull must not leave: leases, names, and ingests without anything that the next pull
 /// could go on with.
-fn leftovers(engine: &Engine) -> Vec<String> {
-    let root = engine.scratch().join("data");
-    let socket = engine.scratch().join("exec/containerd.sock");
+fn leftovers(store: &Store) -> Vec<String> {
     let ctr = lab::peer("ctr").unwrap();
     let mut found = Vec::new();
     for (words, what) in [(["leases", "ls", "-q"], "lease"), (["images", "ls", "-q"], "image")] {
-        let head = ["--address", socket.to_str().unwrap(), "-n", "moby"];
+        let head = ["--address", store.socket.to_str().unwrap(), "-n", "moby"];
         let said = lab::run(&ctr, head.iter().chain(&words)).unwrap().success().unwrap();
         // One lease is the containers' for good.
         let lines = said.lines().filter(|line| *line != "ferryd-containers");
         found.extend(lines.map(|line| format!("{what} {line}")));
     }
-    let empty = [root.to_str().unwrap(), "-path", "*/ingest/*/data", "-empty"];
+    let empty = [store.root.to_str().unwrap(), "-path", "*/ingest/*/data", "-empty"];
     let ingests = lab::run("find", empty).unwrap();
     found.extend(ingests.stdout.lines().map(|line| format!("ingest {line}")));
     found
@@ -71,6 +87,11 @@ fn on(end: String, act: impl Fn() -> Act + Send + Sync + 'static) -> Box<Rule> {
 }
 
 type Rule = dyn Fn(&Asked) -> Act + Send + Sync;
+
+/// A refusal's header and body.
+fn json() -> (&'static str, String) {
+    ("Content-Type", "application/json".into())
+}
 
 fn error(code: &str, message: &str) -> String {
     format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#)
