@@ -113,6 +113,14 @@ impl Client {
         self.stamp.lease.as_ref().and_then(|lease| lease.to_str().ok())
     }
 
+    /// The same connection, with calls under no lease.
+    #[must_use]
+    pub fn without_lease(&self) -> Self {
+        let mut free = self.clone();
+        free.stamp.lease = None;
+        free
+    }
+
     /// The same connection for another namespace.
     pub fn with_namespace(&self, namespace: &str) -> Result<Self, RpcError> {
         let mut other = self.clone();

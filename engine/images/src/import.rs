@@ -1,4 +1,5 @@
-//! Making an image of one tar stream: `import`. The layer is kept as received.
+//! Making an image of one tar stream: `import`. The layer is kept as received, unless that
+//! is a form that no registry has layers in.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,6 +16,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::plain::plain;
 use crate::read::to_wire;
 use crate::work::{Lease, abort, ingest};
 use crate::{DANGLING, ImageError, Images};
@@ -43,7 +45,7 @@ impl Images {
     /// The stream broke, is no (compressed) tar, or the store's.
     pub async fn import<S>(&self, body: S, request: ImportRequest) -> Result<Digest, ImageError>
     where
-        S: Stream<Item = io::Result<Bytes>> + Send,
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
         let lease = Lease::new(&self.0.client).await?;
         let client = lease.client(&self.0.client)?;
@@ -59,8 +61,9 @@ impl Images {
         request: ImportRequest,
     ) -> Result<Digest, ImageError>
     where
-        S: Stream<Item = io::Result<Bytes>> + Send,
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
+        let body = plain(body).await.map_err(|e| ImageError::Archive(e.to_string()))?;
         let layer = write_layer(client, body).await?;
         let applied = self.apply(client, &layer, None, None).await;
         let applied = applied.map_err(|e| ImageError::Archive(e.to_string()))?;

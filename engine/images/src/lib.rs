@@ -19,6 +19,7 @@ mod index;
 mod instruction;
 mod list;
 mod pattern;
+mod plain;
 mod platforms;
 mod read;
 mod registry;

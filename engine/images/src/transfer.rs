@@ -17,6 +17,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
+use crate::plain::plain;
 use crate::read::{from_wire, to_wire};
 use crate::snapshot::unique;
 use crate::work::Lease;
@@ -81,7 +82,8 @@ impl Images {
             }],
             ..Default::default()
         };
-        let mut source = tokio_util::io::StreamReader::new(Box::pin(body));
+        let body = plain(body).await.map_err(|e| ImageError::Archive(e.to_string()))?;
+        let mut source = tokio_util::io::StreamReader::new(body);
         let done = archive_stream::import(client, &mut source, &destination, None).await;
         done.map_err(|e| ImageError::Archive(e.message))?;
         self.keep_nameless(&before).await?;

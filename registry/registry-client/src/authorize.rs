@@ -47,11 +47,31 @@ impl Session {
         let again = Call { scopes: &wanted, ..call.clone() };
         let rejected = proof.value.as_ref();
         let better = self.prove(remote, contact, &challenges, &again, at, rejected).await?;
-        Ok(better.value.filter(|value| Some(value) != proof.value.as_ref()))
+        let better = better.and_then(|better| better.value);
+        Ok(better.filter(|value| Some(value) != proof.value.as_ref()))
     }
 
-    /// What to show for these challenges.
+    /// What to show for these challenges. Nothing where a host let everybody in at first and then
+    /// does not accept who asks: what is told is its own refusal, as docker tells it.
     pub(crate) async fn prove(
+        &self,
+        remote: &Remote,
+        contact: &Contact,
+        challenges: &[Challenge],
+        call: &Call<'_>,
+        at: &At,
+        rejected: Option<&HeaderValue>,
+    ) -> Result<Option<Proof>, Error> {
+        match self.answer(remote, contact, challenges, call, at, rejected).await {
+            Err(error) if contact.open && is_about_who_asks(&error) => {
+                tracing::debug!("showing nothing: {error}");
+                Ok(None)
+            }
+            proof => proof.map(Some),
+        }
+    }
+
+    async fn answer(
         &self,
         remote: &Remote,
         contact: &Contact,
@@ -124,6 +144,17 @@ impl Session {
             found.map_err(|why| Error::protocol(at.clone(), format!("no credentials: {why}")))?;
         known.insert(remote.host.authority.clone(), found.clone());
         Ok(found)
+    }
+}
+
+/// Whether there are no credentials, or a token server does not accept them.
+fn is_about_who_asks(error: &Error) -> bool {
+    match error {
+        Error::NoCredentials { .. } => true,
+        Error::Token { cause, .. } => {
+            matches!(**cause, Error::Unauthorized { .. } | Error::Denied { .. })
+        }
+        _ => false,
     }
 }
 

@@ -204,12 +204,14 @@ pub enum Error {
         answer: Answer,
     },
     /// The registry failed.
-    #[error("{at}: the server failed with {} (try again later)", answer.status_line())]
+    #[error("{at}: the server failed with {}{}", answer.status_line(), later(retry_after.as_ref()))]
     Server {
         /// Where.
         at: At,
         /// What the registry said.
         answer: Answer,
+        /// When to come back, if it said so.
+        retry_after: Option<Duration>,
     },
     /// The registry wants user and password, and there are none.
     #[error("{at}: no basic auth credentials (log in to {} first)", at.registry)]
@@ -420,7 +422,9 @@ impl Error {
     /// How long the server asked to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after, .. } => *retry_after,
+            Self::RateLimited { retry_after, .. } | Self::Server { retry_after, .. } => {
+                *retry_after
+            }
             Self::Token { cause, .. } => cause.retry_after(),
             _ => None,
         }
@@ -443,7 +447,7 @@ impl Error {
     /// The error that a refusal is.
     pub(crate) fn refused(at: At, answer: Answer, retry_after: Option<Duration>) -> Self {
         match answer.status {
-            500.. => Self::Server { at, answer },
+            500.. => Self::Server { at, answer, retry_after },
             429 => Self::RateLimited { at, answer, retry_after },
             404 => Self::NotFound { at, answer },
             401 if answer.code() == Code::Denied => Self::Denied { at, answer },
@@ -465,10 +469,16 @@ fn waited(phase: Phase) -> &'static str {
 }
 
 fn wait(retry_after: Option<&Duration>) -> String {
-    match retry_after {
-        Some(wait) => format!(" (the server asks to wait {} s)", wait.as_secs()),
-        None => " (too many requests: wait, or log in for a higher limit)".into(),
-    }
+    asked(retry_after)
+        .unwrap_or_else(|| " (too many requests: wait, or log in for a higher limit)".into())
+}
+
+fn later(retry_after: Option<&Duration>) -> String {
+    asked(retry_after).unwrap_or_else(|| " (try again later)".into())
+}
+
+fn asked(retry_after: Option<&Duration>) -> Option<String> {
+    retry_after.map(|wait| format!(" (the server asks to wait {} s)", wait.as_secs()))
 }
 
 /// What a user can do about it.

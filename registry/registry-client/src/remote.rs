@@ -25,6 +25,8 @@ pub(crate) struct Contact {
     pub(crate) base: Url,
     /// What it wants to see, as last heard.
     pub(crate) challenges: Vec<Challenge>,
+    /// Whether its first answer wanted to see nothing.
+    pub(crate) open: bool,
     made: Instant,
 }
 
@@ -57,6 +59,14 @@ pub(crate) struct Knock<'a> {
     pub(crate) timeout: Duration,
     /// What is asked for below the root.
     pub(crate) path: &'a str,
+}
+
+/// A first contact that failed.
+pub(crate) struct Tried {
+    /// By https, where http was tried after it.
+    pub(crate) secure: Option<Error>,
+    /// The last attempt.
+    pub(crate) last: Error,
 }
 
 impl Remote {
@@ -116,20 +126,27 @@ impl Remote {
 
     /// What is known of the host; asks it when nothing is.
     pub(crate) async fn contact(&self, knock: &Knock<'_>) -> Result<Contact, Error> {
+        self.try_contact(knock).await.map_err(|tried| tried.last)
+    }
+
+    /// The same, with all that was tried.
+    pub(crate) async fn try_contact(&self, knock: &Knock<'_>) -> Result<Contact, Box<Tried>> {
+        let only = |last| Box::new(Tried { secure: None, last });
         let mut known = self.contact.lock().await;
         if let Some(contact) = known.as_ref().filter(|known| known.made.elapsed() < BELIEVED) {
             return Ok(contact.clone());
         }
         let fresh = match self.host.reach {
-            Reach::Only(scheme) => self.knock(knock, scheme).await?,
+            Reach::Only(scheme) => self.knock(knock, scheme).await.map_err(only)?,
             Reach::HttpsThenHttp => match self.knock(knock, Scheme::Https).await {
                 Ok(contact) => contact,
                 Err(error @ Error::Connect { kind: ConnectKind::Configuration, .. }) => {
-                    return Err(error);
+                    return Err(only(error));
                 }
                 Err(error) => {
                     tracing::debug!("trying http: {error}");
-                    self.knock(knock, Scheme::Http).await?
+                    let plain = self.knock(knock, Scheme::Http).await;
+                    plain.map_err(|last| Box::new(Tried { secure: Some(error), last }))?
                 }
             },
         };
@@ -140,7 +157,7 @@ impl Remote {
     /// A contact with a host that is known without asking.
     pub(crate) fn known(&self, scheme: Scheme) -> Result<Contact, Error> {
         let base = self.host.base(scheme)?;
-        Ok(Contact { base, challenges: Vec::new(), made: Instant::now() })
+        Ok(Contact { base, challenges: Vec::new(), open: true, made: Instant::now() })
     }
 
     /// Remembers what the host asked for last.
@@ -192,7 +209,8 @@ impl Remote {
             }
             let challenges = if home { challenge::of_headers(reply.headers()) } else { Vec::new() };
             drain(reply.into_body()).await;
-            return Ok(Contact { base, challenges, made: Instant::now() });
+            let open = challenges.is_empty();
+            return Ok(Contact { base, challenges, open, made: Instant::now() });
         }
         Err(Error::protocol(at, format!("stopped after {MAX_REDIRECTS} redirects")))
     }

@@ -130,9 +130,11 @@ mod tests {
 
     #[test]
     fn a_server_may_ask_for_a_wait_but_not_for_any() {
-        let after = |seconds| Retry::default().begin().after(&answered(429, Some(seconds)));
-        assert_eq!(after(7), Some(Duration::from_secs(7)));
-        assert_eq!(after(3600), None);
+        for status in [429, 503] {
+            let after = |seconds| Retry::default().begin().after(&answered(status, Some(seconds)));
+            assert_eq!(after(7), Some(Duration::from_secs(7)));
+            assert_eq!(after(3600), None);
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::credentials::Credentials;
 use crate::error::{At, Error, Object, Place};
 use crate::hosts::{DOCKER_IO, Host, Reach};
 use crate::net::collect;
-use crate::remote::{Contact, Hop, Knock, Remote};
+use crate::remote::{Contact, Hop, Knock, Remote, Tried};
 use crate::scope::{Scope, Scopes};
 use crate::session::Session;
 use crate::token::{self, TokenRequest};
@@ -123,16 +123,17 @@ impl Client {
             return Err(Error::InvalidParameter(format!("invalid repository name: {why}")));
         }
         let limit = if limit == 0 { DEFAULT_LIMIT } else { limit };
-        if !(1..=100).contains(&limit) {
-            let why = format!("limit {limit} is outside the range of [1, 100]");
-            return Err(Error::InvalidParameter(why));
-        }
         let (registry, name) = split_term(term);
         let session = self.session(&registry, Arc::new(Credentials::Anonymous));
         let remote = self.index_of(&registry).await?;
         let search =
             Search { client: self, session: &session, remote: &remote, registry: &registry };
         let contact = search.contact().await?;
+        // In this order, as docker checks them.
+        if !(1..=100).contains(&limit) {
+            let why = format!("limit {limit} is outside the range of [1, 100]");
+            return Err(Error::InvalidParameter(why));
+        }
         let hits = search.ask(&contact, name, limit, credentials, username).await?;
         Ok(hits.into_iter().filter(|hit| filter.wants(hit)).collect())
     }
@@ -170,21 +171,32 @@ impl Search<'_> {
             timeout: self.client.inner.config.timeouts.contact,
             path: "_ping",
         };
-        let secure = self.remote.host.reach == Reach::Only(Scheme::Https);
-        let (host, agent) = (&self.remote.host.authority, "daemon's arguments");
-        self.remote.contact(&knock).await.map_err(|error| match error.at() {
-            Some(_) if secure => Error::InvalidRegistry {
-                text: format!(
-                    "invalid registry endpoint https://{host}/v1/: {}. If this private registry \
-                     supports only HTTP or HTTPS with an unknown CA certificate, please add \
-                     `--insecure-registry {host}` to the {agent}. In the case of HTTPS, if you \
-                     have access to the registry's CA certificate, no need for the flag; simply \
-                     place the CA certificate at /etc/docker/certs.d/{host}/ca.crt",
-                    error.told(crate::told::Asked::Login).message
-                ),
-            },
-            _ => error,
-        })
+        self.remote.try_contact(&knock).await.map_err(|tried| self.unreachable(*tried))
+    }
+
+    fn unreachable(&self, tried: Tried) -> Error {
+        let host = &self.remote.host.authority;
+        let words = |error: &Error| error.told(crate::told::Asked::Login).message;
+        let Tried { secure, last } = tried;
+        let text = match secure {
+            _ if last.at().is_none() => return last,
+            Some(secure) => format!(
+                "invalid registry endpoint \"http://{host}/v1/\". HTTPS attempt: {}. HTTP \
+                 attempt: {}",
+                words(&secure),
+                words(&last)
+            ),
+            None if self.remote.host.reach == Reach::Only(Scheme::Https) => format!(
+                "invalid registry endpoint https://{host}/v1/: {}. If this private registry \
+                 supports only HTTP or HTTPS with an unknown CA certificate, please add \
+                 `--insecure-registry {host}` to the daemon's arguments. In the case of HTTPS, if \
+                 you have access to the registry's CA certificate, no need for the flag; simply \
+                 place the CA certificate at /etc/docker/certs.d/{host}/ca.crt",
+                words(&last)
+            ),
+            None => return last,
+        };
+        Error::InvalidRegistry { text }
     }
 
     async fn ask(

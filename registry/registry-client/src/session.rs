@@ -13,7 +13,6 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::OnceCell;
 
 use crate::answer::{Answer, MAX_BODY};
-use crate::authorize::Proof;
 use crate::challenge;
 use crate::client::Inner;
 use crate::credentials::{CredentialSource, Credentials};
@@ -262,13 +261,14 @@ impl Session {
     ) -> Result<Reply, Error> {
         let at = self.place(remote, contact, call)?;
         let trusted = contact.base.origin().trusts(&at.url.origin());
-        let mut proof = Proof { value: None, fresh: true };
+        let mut proof = None;
         if trusted {
             let challenges = &contact.challenges;
             proof = self.prove(remote, contact, challenges, call, &at, None).await?;
         }
-        let (mut reply, home) = self.follow(remote, &at, call, proof.value.as_ref()).await?;
-        if trusted && home {
+        let value = proof.as_ref().and_then(|proof| proof.value.as_ref());
+        let (mut reply, home) = self.follow(remote, &at, call, value).await?;
+        if let Some(proof) = proof.filter(|_| home) {
             let renewed = self.renew(remote, contact, call, &at, &reply, &proof).await?;
             if let Some(value) = renewed {
                 reply.done().await;

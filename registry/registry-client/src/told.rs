@@ -55,10 +55,13 @@ impl Error {
             }
             Self::Timeout { at, phase, .. } => prefixed(at, asked, 500, waiting(at, *phase)),
             Self::InvalidParameter(message) => Told { status: 400, message: message.clone() },
+            Self::Config(why) => Told { status: 400, message: why.to_string() },
             Self::InvalidRegistry { text } => Told { status: 400, message: text.clone() },
             Self::SchemaOne { .. } => Told { status: 400, message: schema_one(asked) },
             Self::Truncated { .. } => Told { status: 500, message: "unexpected EOF".into() },
-            Self::DigestMismatch { at, .. } => Told { status: 500, message: unverified(at) },
+            Self::DigestMismatch { at, .. } | Self::SizeMismatch { at, .. } => {
+                Told { status: 500, message: unverified(at) }
+            }
             Self::Protocol { what, .. } => Told { status: 500, message: what.clone() },
             _ => Told { status: 500, message: self.to_string() },
         }

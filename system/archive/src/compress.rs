@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Cursor, Read, Write};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Size of the buffer between a source and its decoder.
-const BUFFER: usize = 128 * 1024;
+pub(crate) const BUFFER: usize = 128 * 1024;
 /// Bytes that suffice to tell compressions and the zstd window apart.
 const HEAD: u64 = 18;
 /// zstd windows above this are decoded one at a time.

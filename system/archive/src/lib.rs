@@ -1,4 +1,4 @@
-//! tar, gzip and zstd, in and out: reading hostile archives within bounds, unpacking layers,
+//! tar, gzip and zstd, in and out, and bzip2 and xz in: reading hostile archives within bounds, unpacking layers,
 //! writing deterministic diffs and exports. Everything here is synchronous and streams; nothing
 //! here knows of digests' names, images, snapshots or the network.
 
@@ -12,6 +12,7 @@ mod hash;
 mod join;
 mod member;
 mod pack;
+mod rare;
 mod read;
 mod root;
 mod tail;
@@ -28,6 +29,7 @@ pub use hash::{HashReader, HashWriter};
 pub use join::join;
 pub use member::{Members, find_member};
 pub use pack::{PackOptions, pack};
+pub use rare::Rare;
 pub use read::{Entry, Kind, Limits, Reader, Sparse, Time};
 pub use root::{Root, clean};
 pub use tail::{Tail, TailReader};

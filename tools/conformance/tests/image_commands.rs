@@ -9,7 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use conformance::normal;
-use lab::{Engine, Kind, busybox_rootfs, peer, platforms_archive, run, serve_files, wait_until};
+use lab::{
+    Engine, Kind, busybox_rootfs, layered_archive, peer, platforms_archive, run, serve_files,
+    wait_until,
+};
 use serde_json::Value;
 
 fn text(path: &Path) -> &str {
@@ -30,6 +33,14 @@ fn told(engine: &Engine, words: &[&str]) -> (i32, String, String) {
     (done.code, plain(&done.stdout), plain(&done.stderr))
 }
 
+/// A file as a program compresses it. An empty stream follows: several are one.
+fn packed(program: &str, file: &Path) -> String {
+    let out = format!("{}.{}", text(file), program.replace(' ', ""));
+    let line = format!("({program} -c {}; {program} -c </dev/null) >{out}", text(file));
+    run("sh", ["-c", &line]).unwrap().success().unwrap();
+    out
+}
+
 #[test]
 fn images_are_imported_from_urls_and_files_as_dockerd_does() {
     lab::require!("dockerd", "docker", "containerd", "runc");
@@ -44,11 +55,9 @@ fn images_are_imported_from_urls_and_files_as_dockerd_does() {
             .unwrap()
             .success()
             .unwrap();
-        let gzip = scratch.join("root.tar.gz");
-        run("sh", ["-c", &format!("gzip -nc {} >{}", text(&file), text(&gzip))])
-            .unwrap()
-            .success()
-            .unwrap();
+        let layered = layered_archive(scratch.path(), 2, 50_000).unwrap();
+        let [gzip, bzip2, xz] = ["gzip -n", "bzip2", "xz -9"].map(|program| packed(program, &file));
+        let [layered_bzip2, layered_xz] = ["bzip2", "xz"].map(|program| packed(program, &layered));
         let files = BTreeMap::from([
             ("root.tar".to_owned(), fs::read(&file).unwrap()),
             ("none.tar".to_owned(), b"this is no archive, however long one looks".repeat(40)),
@@ -65,8 +74,17 @@ fn images_are_imported_from_urls_and_files_as_dockerd_does() {
             &["import", &bare, "u:2"],
             &["import", text(&file), "f:1", "--platform", "linux/arm/v6"],
             &["image", "inspect", "-f", show, "f:1"],
-            &["import", text(&gzip), "g:1"],
+            &["import", &gzip, "g:1"],
             &["image", "inspect", "-f", show, "g:1"],
+            &["import", &bzip2, "b:1"],
+            &["image", "inspect", "-f", show, "b:1"],
+            &["import", &xz, "x:1"],
+            &["image", "inspect", "-f", show, "x:1"],
+            &["load", "-i", &layered_bzip2],
+            &["image", "inspect", "-f", show, "layered:1"],
+            &["rmi", "layered:1"],
+            &["load", "-i", &layered_xz],
+            &["image", "inspect", "-f", show, "layered:1"],
             &["import", &url("missing.tar"), "m:1"],
             &["import", "http://127.0.0.1:1/x", "m:1"],
             &["import", &url("root.tar"), "Bad"],

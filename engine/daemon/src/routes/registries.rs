@@ -7,6 +7,7 @@ use engine_api::filters::Filters;
 use engine_api::{
     AuthConfig, AuthResponse, DistributionInspect, OciDescriptor, OciPlatform, SearchResult, decode,
 };
+use http::StatusCode;
 use oci::image::ImageConfig;
 use oci::{Platform, Reference};
 use registry_client::{
@@ -60,6 +61,10 @@ async fn search(engine: Arc<Engine>, request: Request) -> Reply {
     let limit = query
         .integer("limit")
         .map_err(|e| ApiError::bad_request(format!("invalid limit specified: {}", e.message)))?;
+    // dockerd means to refuse it, and answers nothing.
+    if limit.is_some_and(|limit| limit < 0) {
+        return Ok(Response::status(StatusCode::OK));
+    }
     let filters = Filters::parse(query.get("filters"))?;
     let filters: BTreeMap<String, Vec<String>> = filters
         .iter()
@@ -92,7 +97,12 @@ async fn distribution(engine: Arc<Engine>, request: Request) -> Reply {
     let client = engine.remote.load().client.clone();
     let repository = client.repository(&reference, who);
     let told = |e: registry_client::Error| e.told(Asked::Inspect(&reference));
-    let raw = repository.manifest(&Which::of(&reference)).await.map_err(told)?;
+    // A tag is looked up first, as dockerd does: its errors name that request.
+    let mut which = Which::of(&reference);
+    if let Which::Tag(_) = which {
+        which = Which::Digest(repository.resolve(&which).await.map_err(told)?.digest);
+    }
+    let raw = repository.manifest(&which).await.map_err(told)?;
     let platforms = platforms(&repository, &raw).await?;
     let platforms = platforms.iter().map(OciPlatform::from);
     let answer = DistributionInspect {

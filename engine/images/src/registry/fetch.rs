@@ -10,6 +10,7 @@ use containerd_api::services::content::v1::{
     AbortRequest, Info, InfoRequest, UpdateRequest, WriteAction, WriteContentRequest,
     WriteContentResponse,
 };
+use containerd_api::services::leases::v1 as leases;
 use containerd_rpc::{Client, Kind, RpcError};
 use oci::{Descriptor, Digest, Reference};
 use tokio::sync::mpsc;
@@ -97,6 +98,15 @@ pub(crate) async fn forget_source(
     Ok(())
 }
 
+/// Has the client's lease hold a blob, also one that is yet to come.
+async fn hold(client: &Client, digest: &Digest) -> Result<(), ImageError> {
+    let Some(lease) = client.lease() else { return Ok(()) };
+    let resource = leases::Resource { id: digest.to_string(), r#type: "content".into() };
+    let request = leases::AddResourceRequest { id: lease.into(), resource: Some(resource) };
+    client.leases().add_resource(request).await.map_err(RpcError::from)?;
+    Ok(())
+}
+
 impl Images {
     /// The lock of a blob that is being fetched.
     fn fetch_lock(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
@@ -124,12 +134,16 @@ impl Pull<'_> {
         let lock = self.images.fetch_lock(&layer.digest);
         let _one = lock.lock().await;
         let (source, name) = source_of(&self.reference);
+        hold(client, &layer.digest).await?;
         if !has_blob(client, &layer.digest).await? {
+            // What an ingest under a lease has goes with the lease; without, it stays a day, for
+            // whoever resumes it.
+            let client = &client.without_lease();
             let again = match self.blob_once(client, layer).await {
                 Err((ImageError::Rpc(e), resumed)) if is_mismatch(&e) => {
                     self.abort(client, &layer.digest).await;
                     if !resumed {
-                        return Err(unverified(&layer.digest));
+                        return Err(unverified(&layer.digest, &e));
                     }
                     true
                 }
@@ -139,8 +153,12 @@ impl Pull<'_> {
             // What an earlier attempt left may have been wrong: once more, from the start.
             if again && let Err((e, _)) = self.blob_once(client, layer).await {
                 self.abort(client, &layer.digest).await;
-                let wrong = matches!(&e, ImageError::Rpc(e) if is_mismatch(e));
-                return Err(if wrong { unverified(&layer.digest) } else { e });
+                return Err(match &e {
+                    ImageError::Rpc(wrong) if is_mismatch(wrong) => {
+                        unverified(&layer.digest, wrong)
+                    }
+                    _ => e,
+                });
             }
         }
         label(client, &layer.digest, HashMap::from([(source, name)])).await?;
@@ -205,7 +223,9 @@ fn name_of(digest: &Digest) -> String {
     format!("layer-{digest}")
 }
 
-fn unverified(digest: &Digest) -> ImageError {
+/// Docker's words for wrong content; the log has the digest that came.
+fn unverified(digest: &Digest, wrong: &RpcError) -> ImageError {
+    tracing::warn!("blob {digest}: {} (nothing was kept)", wrong.message);
     failed(500, format!("filesystem layer verification failed for digest {digest}"))
 }
 

@@ -47,6 +47,16 @@ pub struct Remote {
     pub uploads: Arc<Semaphore>,
 }
 
+impl Remote {
+    /// Whether what is configured for a reference's registry can be used.
+    async fn check(&self, reference: &Reference) -> Result<(), ImageError> {
+        let (hosts, domain) = (self.hosts.clone(), reference.domain().to_owned());
+        let found = tokio::task::spawn_blocking(move || hosts.of(&domain).map(drop)).await;
+        let found = found.map_err(|e| failed(500, e.to_string()))?;
+        found.map_err(|e| failed(400, e.to_string()))
+    }
+}
+
 /// What is asked of registries at most, and by which way.
 #[derive(Debug, Clone)]
 pub struct Limits {

@@ -9,7 +9,7 @@ use engine_api::{AuthConfig, JsonMessage};
 use http::HeaderMap;
 use oci::image::{ChainId, ImageConfig, Index, Manifest};
 use oci::{Descriptor, Platform, Reference, media_type};
-use registry_client::{MAX_CONFIG, Parsed, RawManifest, Repository, Which};
+use registry_client::{Asked, MAX_CONFIG, Parsed, RawManifest, Repository, Told, Which};
 
 use super::{Progress, Remote, credentials, failed, fetch, source_of, told};
 use crate::import::write_blob;
@@ -236,7 +236,30 @@ impl Pull<'_> {
             return Err(failed(400, format!("unsupported media type {kind}")));
         }
         let bytes = self.repository.blob_bytes(&manifest.config, MAX_CONFIG).await;
-        bytes.map_err(|e| told(&e, &self.reference))
+        bytes.map_err(|e| self.no_config(&e))
+    }
+
+    /// Docker's words for a configuration that can't be had; the log has ours.
+    fn no_config(&self, error: &registry_client::Error) -> ImageError {
+        tracing::warn!("{error}");
+        let Told { status, mut message } = error.told(Asked::Push);
+        // Of several errors docker tells the first.
+        if let Some(first) = error.answer().and_then(|answer| answer.errors.first())
+            && !error.is_not_found()
+        {
+            message = first.to_string();
+        }
+        let what = "error pulling image configuration";
+        let is_wrong = matches!(
+            error,
+            registry_client::Error::DigestMismatch { .. }
+                | registry_client::Error::SizeMismatch { .. }
+        );
+        if is_wrong {
+            return failed(status, format!("{what}: {message}"));
+        }
+        let attempts = if error.is_transient() { self.remote.limits.attempts } else { 1 };
+        failed(status, format!("{what}: download failed after attempts={attempts}: {message}"))
     }
 
     /// Stores configuration, manifest and index, each holding what it names.

@@ -60,6 +60,8 @@ impl Images {
         progress: &Progress,
     ) -> Result<Vec<Reference>, ImageError> {
         let asked = &request.reference;
+        // What is wrong with certificates and hosts is told before anything else, as dockerd does.
+        remote.check(asked).await?;
         let text = format!("The push refers to repository [{}]", asked.name());
         progress.tell(JsonMessage::status(text));
         let references = self.to_push(asked)?;

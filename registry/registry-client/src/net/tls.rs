@@ -260,6 +260,10 @@ fn certificate_words(error: &CertificateError) -> String {
             format!("{TIME}: current time {}", der::shown(now.as_secs() as i64))
         }
         E::NotValidForNameContext { expected, presented } => name_words(expected, presented),
+        // Go takes it; the library has no name for it.
+        other if other.to_string().contains("CaUsedAsEndEntity") => {
+            "certificate is an authority's (CA:TRUE) and not trusted itself".into()
+        }
         other => other.to_string(),
     }
 }

@@ -51,8 +51,8 @@ impl Gate {
 pub(crate) enum Act {
     /// What a good registry would.
     Serve,
-    /// Another status.
-    Refuse(u16, Vec<(&'static str, String)>, &'static str),
+    /// This status with these headers and this body, whatever was asked for.
+    Say(u16, Vec<(&'static str, String)>, String),
     /// Other content under the same name.
     Instead(Vec<u8>),
     /// The whole although a range was asked for.
@@ -64,6 +64,9 @@ pub(crate) enum Act {
     /// One half, and the other a moment later.
     Slowly,
 }
+
+/// The first byte of a client that speaks TLS.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 type Rule = dyn Fn(&Asked) -> Act + Send + Sync;
 
@@ -151,6 +154,9 @@ impl Shared {
 
     /// Whether the connection goes on.
     fn answer(&self, socket: &mut TcpStream, asked: &Asked, act: Act) -> bool {
+        if let Act::Say(status, headers, body) = act {
+            return send(socket, asked, status, &headers, body.as_bytes());
+        }
         let found = self.content.lock().unwrap().get(&asked.path).cloned();
         let (media, mut body) = match (asked.path.as_str(), found) {
             ("/v2/", _) => ("application/json".to_owned(), b"{}".to_vec()),
@@ -163,10 +169,7 @@ impl Shared {
         };
         let (mut whole, mut slowly, mut hold) = (false, false, None);
         match act {
-            Act::Serve => {}
-            Act::Refuse(status, headers, body) => {
-                return send(socket, asked, status, &headers, body.as_bytes());
-            }
+            Act::Serve | Act::Say(..) => {}
             Act::Instead(other) => body = other,
             Act::Whole => whole = true,
             Act::Hold(bytes, gate) => hold = Some((bytes, gate)),
@@ -254,6 +257,10 @@ fn read(socket: &mut TcpStream) -> Option<Asked> {
     while !head.ends_with(b"\r\n\r\n") {
         socket.read_exact(&mut byte).ok()?;
         head.push(byte[0]);
+        // Who tries TLS first would wait for an answer to its greeting.
+        if head[0] == TLS_HANDSHAKE {
+            return None;
+        }
     }
     let text = String::from_utf8(head).ok()?;
     let mut lines = text.lines();

@@ -251,10 +251,10 @@ fn credentials_are_asked_from_the_client() {
     fake.rule(|asked| match asked.header("authorization") {
         // user:secret
         Some("Basic dXNlcjpzZWNyZXQ=") => Act::Serve,
-        _ => Act::Refuse(
+        _ => Act::Say(
             401,
             vec![("WWW-Authenticate", "Basic realm=\"x\"".into())],
-            r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#,
+            r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#.into(),
         ),
     });
     let scratch = Scratch::new("auth").unwrap();

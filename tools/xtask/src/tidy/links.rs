@@ -34,7 +34,7 @@ const MAY_LINK: &[(&str, &[&str])] = &[
     ("cli", &["engine-client", "registry-client", "sys"]),
     ("ipam", &[]),
     ("plan", &[]),
-    ("images", &["containerd-rpc", "metastore", "registry-client"]),
+    ("images", &["archive", "containerd-rpc", "metastore", "registry-client"]),
     ("network", &["ipam", "sys", "dbus", "metastore"]),
     (
         "daemon",

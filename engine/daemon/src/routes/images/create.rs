@@ -70,7 +70,7 @@ async fn import(engine: Arc<Engine>, request: Request, platform: Option<Platform
 /// Makes an image of a stream and tells of it. Returns the id.
 async fn store<S>(engine: &Engine, body: S, import: ImportRequest) -> Result<String, ApiError>
 where
-    S: Stream<Item = io::Result<Bytes>> + Send,
+    S: Stream<Item = io::Result<Bytes>> + Send + 'static,
 {
     let name = import.reference.as_ref().map(Reference::familiar);
     let id = engine.images.import(body, import).await?.to_string();

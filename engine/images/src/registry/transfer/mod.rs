@@ -86,7 +86,11 @@ async fn listened(
 /// The store's error, in docker's words where they are known.
 fn told(error: TransferError) -> ImageError {
     match error.told {
-        Some((status, message)) => failed(status, message),
+        Some((status, message)) => {
+            // Docker's words leave out what the store's name: which blob, and both of its digests.
+            tracing::warn!("a transfer failed: {}", error.error.message);
+            failed(status, message)
+        }
         None => error.error.into(),
     }
 }
