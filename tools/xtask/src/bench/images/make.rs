@@ -53,7 +53,7 @@ fn fill(n: usize, tree: &Path, noise: &mut Noise, text: &[u8]) -> Result<()> {
     match n {
         // Binaries and texts of all sizes, as distributions have them.
         0 => {
-            for i in 0..1600_usize {
+            for i in 0..2000_usize {
                 let folder = tree.join(format!("usr/lib/p{}", i / 40));
                 fs::create_dir_all(&folder)?;
                 let size = 2000 + (i * i * 131) % 230_000;
@@ -66,18 +66,18 @@ fn fill(n: usize, tree: &Path, noise: &mut Noise, text: &[u8]) -> Result<()> {
         }
         1 => {
             fs::create_dir_all(tree.join("data"))?;
-            for i in 0..10 {
+            for i in 0..12 {
                 fs::write(tree.join(format!("data/random{i}.bin")), noise.bytes(15_000_000))?;
             }
         }
         2 => {
             fs::create_dir_all(tree.join("data"))?;
-            for i in 0..16 {
+            for i in 0..21 {
                 fs::write(tree.join(format!("data/text{i}.txt")), rotated(i * 7919))?;
             }
         }
         3 => {
-            for i in 0..10_000 {
+            for i in 0..12_500 {
                 let folder = tree.join(format!("small/d{}", i / 200));
                 fs::create_dir_all(&folder)?;
                 fs::write(folder.join(format!("f{i}.txt")), format!("{i} ").repeat(60))?;
