@@ -10,6 +10,7 @@ pub mod error;
 mod help;
 mod manifests;
 mod on_demand;
+mod output_file;
 mod plugin;
 pub mod run;
 mod session;

@@ -2,6 +2,7 @@
 
 use crate::credentials;
 use crate::error::{CliError, Result, path_error};
+use crate::output_file::OutputFile;
 use crate::run::config::content_trust;
 use crate::session::Session;
 use crate::terminal::progress::Progress;
@@ -305,43 +306,16 @@ async fn write_archive(s: &Session, path: &str, query: &Query, what: &str) -> Re
         ));
     }
     if !output.is_empty() {
-        if let Ok(found) = std::fs::metadata(output) {
-            use std::os::unix::fs::FileTypeExt;
-            let wrong = match found.file_type() {
-                kind if kind.is_dir() => Some("directory"),
-                kind if kind.is_char_device() => Some("character device file"),
-                kind if kind.is_block_device() => Some("block device file"),
-                _ => None,
-            };
-            if let Some(kind) = wrong {
-                return Err(CliError::new(format!("failed to {what}: cannot write to a {kind}")));
-            }
-        }
-        let folder = match output.rsplit_once('/') {
-            Some(("", _)) => "/",
-            Some((folder, _)) => folder,
-            None => ".",
-        };
-        std::fs::metadata(folder).map_err(|e| {
-            let why = crate::error::go_io_error(&e);
-            CliError::new(format!("failed to {what}: invalid output path: stat {folder}: {why}"))
-        })?;
+        OutputFile::check(output, what)?;
     }
     let client = s.client().await?;
     let mut answer = client.call("GET", path, query, Payload::Empty).await?;
     if output.is_empty() {
         return copy_out(&mut answer.body, &mut std::io::stdout()).await;
     }
-    let partial = format!("{output}.partial-{}", std::process::id());
-    let mut file = std::fs::File::create(&partial).map_err(|e| path_error("open", &partial, &e))?;
-    let result = copy_out(&mut answer.body, &mut file).await;
-    let result = result.and_then(|()| {
-        std::fs::rename(&partial, output).map_err(|e| path_error("rename", output, &e))
-    });
-    if result.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    result
+    let mut file = OutputFile::create(output)?;
+    copy_out(&mut answer.body, &mut file).await?;
+    file.finish()
 }
 
 pub(super) async fn save(s: &Session) -> Result<()> {
