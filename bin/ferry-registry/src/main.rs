@@ -71,7 +71,8 @@ fn serve(settings: Settings, args: Vec<String>) -> anyhow::Result<()> {
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)
         .thread_keep_alive(KEPT)
-        .thread_stack_size(512 << 10)
+        // Only what is used is memory; a TLS handshake of a debug build uses more than half of it.
+        .thread_stack_size(1 << 20)
         .enable_all()
         .build()
         .context("starting the runtime")?;
