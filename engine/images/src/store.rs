@@ -118,7 +118,7 @@ impl Images {
             let known = seen.get(&target.digest).or_else(|| targets.get(&target.digest));
             let image = match known.cloned() {
                 Some(image) => image,
-                None => match self.understand(&record.name, target).await {
+                None => match self.understand(&record.name, target).await? {
                     Some(image) => image,
                     None => continue,
                 },
@@ -134,12 +134,18 @@ impl Images {
         Ok(())
     }
 
-    async fn understand(&self, name: &str, target: Descriptor) -> Option<Arc<ResolvedImage>> {
+    async fn understand(
+        &self,
+        name: &str,
+        target: Descriptor,
+    ) -> Result<Option<Arc<ResolvedImage>>, ImageError> {
         match resolve_target(&self.0.client, &self.0.config, target).await {
-            Ok(image) => Some(Arc::new(image)),
+            Ok(image) => Ok(Some(Arc::new(image))),
+            // That says nothing about the image: it must not disappear meanwhile.
+            Err(ImageError::Rpc(gone)) if gone.is_unknown_outcome() => Err(gone.into()),
             Err(e) => {
                 debug!("image {name} is left out: {e}");
-                None
+                Ok(None)
             }
         }
     }
