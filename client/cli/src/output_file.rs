@@ -7,9 +7,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-
-/// So many bytes at a time begin their way to the disk while more come.
-const WRITEBACK: u64 = 8 << 20;
+use sys::file::Writeback;
 
 /// A file on its way to its place; dropped before [`OutputFile::finish`] it is gone.
 pub(crate) struct OutputFile {
@@ -18,7 +16,7 @@ pub(crate) struct OutputFile {
     /// Where it is until then.
     partial: PathBuf,
     written: u64,
-    flushed: u64,
+    writeback: Writeback,
 }
 
 impl OutputFile {
@@ -50,7 +48,13 @@ impl OutputFile {
         let partial = Path::new(folder_of(place)).join(partial);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
         let file = file.map_err(|e| path_error("open", &partial.display().to_string(), &e))?;
-        Ok(Self { file, place: place.to_owned(), partial, written: 0, flushed: 0 })
+        Ok(Self {
+            file,
+            place: place.to_owned(),
+            partial,
+            written: 0,
+            writeback: Writeback::default(),
+        })
     }
 
     /// Has it on the disk, then in its place.
@@ -65,12 +69,7 @@ impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.written += count as u64;
-        let begun = self.written - self.flushed;
-        if begun >= WRITEBACK {
-            // Only a head start: what it cannot do, the sync at the end does.
-            sys::file::start_writeback(self.file.as_fd(), self.flushed, begun).ok();
-            self.flushed = self.written;
-        }
+        self.writeback.at(self.file.as_fd(), self.written);
         Ok(count)
     }
 
@@ -99,6 +98,9 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
+    /// More than what begins its way to the disk at once.
+    const MUCH: usize = (8 << 20) + 1;
+
     #[test]
     fn a_file_is_in_its_place_when_it_is_whole_and_only_its_owner_reads_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -111,10 +113,10 @@ mod tests {
         assert_eq!(std::fs::read(&place).unwrap(), b"before");
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
         let mut whole = OutputFile::create(name).unwrap();
-        whole.write_all(&vec![7; WRITEBACK as usize + 1]).unwrap();
+        whole.write_all(&vec![7; MUCH]).unwrap();
         whole.finish().unwrap();
         let found = std::fs::metadata(&place).unwrap();
-        assert_eq!((found.len(), found.permissions().mode() & 0o777), (WRITEBACK + 1, 0o600));
+        assert_eq!((found.len(), found.permissions().mode() & 0o777), (MUCH as u64, 0o600));
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
     }
 

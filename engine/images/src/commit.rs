@@ -47,7 +47,7 @@ impl Images {
     pub async fn commit_container(&self, request: CommitRequest) -> Result<Digest, ImageError> {
         let image = self.resolve(&request.image.to_string())?;
         let lease = Lease::new(&self.0.client).await?;
-        let client = lease.client(&self.0.client)?;
+        let client = lease.client()?;
         let result = self.commit_leased(&client, &image, request).await;
         lease.end().await;
         result

@@ -48,7 +48,7 @@ impl Images {
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
         let lease = Lease::new(&self.0.client).await?;
-        let client = lease.client(&self.0.client)?;
+        let client = lease.client()?;
         let result = self.import_leased(&client, body, request).await;
         lease.end().await;
         result

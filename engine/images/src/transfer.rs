@@ -46,7 +46,7 @@ impl Images {
         let _naming = self.0.naming.lock().await;
         let before = self.targets_by_name().await?;
         let lease = Lease::new(&self.0.client).await?;
-        let client = lease.client(&self.0.client)?;
+        let client = lease.client()?;
         let platform = platform.unwrap_or(&self.0.config.platform);
         let result = self.load_leased(&client, body, before, platform).await;
         lease.end().await;

@@ -29,7 +29,8 @@ fn under_way() -> MutexGuard<'static, HashSet<String>> {
 /// that is dropped half-way lets go of what it held, too.
 pub(crate) struct Lease {
     id: String,
-    client: Option<Client>,
+    client: Client,
+    is_over: bool,
 }
 
 impl Lease {
@@ -37,7 +38,7 @@ impl Lease {
         let id = format!("{LEASES}{}", unique());
         under_way().insert(id.clone());
         // From here on whatever happens ends it.
-        let lease = Self { id, client: Some(client.clone()) };
+        let lease = Self { id, client: client.clone(), is_over: false };
         // Should this process die and never start again, the store drops it after a day.
         let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
         let labels = [("containerd.io/gc.expire".to_owned(), expires.to_string())].into();
@@ -47,28 +48,31 @@ impl Lease {
     }
 
     /// The client whose calls are this operation's.
-    pub(crate) fn client(&self, client: &Client) -> Result<Client, RpcError> {
-        client.with_lease(&self.id)
+    pub(crate) fn client(&self) -> Result<Client, RpcError> {
+        self.client.with_lease(&self.id)
     }
 
     pub(crate) async fn end(mut self) {
+        self.is_over = true;
         under_way().remove(&self.id);
-        if let Some(client) = self.client.take() {
-            delete(&client, &self.id).await;
-        }
+        delete(&self.client, &self.id).await;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        under_way().remove(&self.id);
-        let (Some(client), Ok(runtime)) =
-            (self.client.take(), tokio::runtime::Handle::try_current())
-        else {
+        if self.is_over {
             return;
-        };
-        let id = std::mem::take(&mut self.id);
-        runtime.spawn(async move { sweep_of(&client, &id).await });
+        }
+        under_way().remove(&self.id);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let client = self.client.clone();
+            runtime.spawn(async move {
+                if let Err(e) = sweep(&client).await {
+                    tracing::debug!("sweeping up after an operation that was given up: {e}");
+                }
+            });
+        }
     }
 }
 
@@ -87,8 +91,8 @@ pub(crate) async fn abort(client: &Client, ingest: &str) {
     }
 }
 
-/// Ends what operations left that were cut short: when this daemon's forerunner died, or the store
-/// under this one.
+/// Ends what operations left that were cut short: when they were given up, when this daemon's
+/// forerunner died, or the store under this one.
 ///
 /// # Errors
 /// The store can't be asked.
@@ -101,30 +105,11 @@ pub async fn sweep(client: &Client) -> Result<(), RpcError> {
     for lease in list.leases.iter().filter(|lease| is_left(&lease.id)) {
         delete(client, &lease.id).await;
     }
-    for ingest in ingests(client).await?.iter().filter(|name| is_left(name)) {
-        abort(client, ingest).await;
+    let all = client.content().list_statuses(ListStatusesRequest::default()).await?.into_inner();
+    for ingest in all.statuses.iter().filter(|status| is_left(&status.r#ref)) {
+        abort(client, &ingest.r#ref).await;
     }
     Ok(())
-}
-
-/// Ends what one dropped operation left.
-async fn sweep_of(client: &Client, lease: &str) {
-    delete(client, lease).await;
-    let of = |name: &&String| name.split(MARK).next() == Some(lease);
-    match ingests(client).await {
-        Ok(all) => {
-            for ingest in all.iter().filter(of) {
-                abort(client, ingest).await;
-            }
-        }
-        Err(e) => tracing::debug!("ingests of {lease}: {e}"),
-    }
-}
-
-/// The names of all ingests.
-async fn ingests(client: &Client) -> Result<Vec<String>, RpcError> {
-    let all = client.content().list_statuses(ListStatusesRequest::default()).await?.into_inner();
-    Ok(all.statuses.into_iter().map(|status| status.r#ref).collect())
 }
 
 async fn delete(client: &Client, id: &str) {

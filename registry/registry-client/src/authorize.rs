@@ -18,6 +18,17 @@ pub(crate) struct Proof {
     pub(crate) fresh: bool,
 }
 
+/// What a host wants to see, and of which request.
+pub(crate) struct Demand<'a> {
+    pub(crate) remote: &'a Remote,
+    pub(crate) contact: &'a Contact,
+    pub(crate) challenges: &'a [Challenge],
+    pub(crate) call: &'a Call<'a>,
+    pub(crate) at: &'a At,
+    /// What was shown and not accepted.
+    pub(crate) rejected: Option<&'a HeaderValue>,
+}
+
 impl Session {
     /// Something better to show after a refusal, if there is any.
     pub(crate) async fn renew(
@@ -46,24 +57,18 @@ impl Session {
         remote.heard(challenges.clone()).await;
         let again = Call { scopes: &wanted, ..call.clone() };
         let rejected = proof.value.as_ref();
-        let better = self.prove(remote, contact, &challenges, &again, at, rejected).await?;
+        let call = &again;
+        let demand = Demand { remote, contact, challenges: &challenges, call, at, rejected };
+        let better = self.prove(&demand).await?;
         let better = better.and_then(|better| better.value);
         Ok(better.filter(|value| Some(value) != proof.value.as_ref()))
     }
 
-    /// What to show for these challenges. Nothing where a host let everybody in at first and then
+    /// What to show. Nothing where a host let everybody in at first and then
     /// does not accept who asks: what is told is its own refusal, as docker tells it.
-    pub(crate) async fn prove(
-        &self,
-        remote: &Remote,
-        contact: &Contact,
-        challenges: &[Challenge],
-        call: &Call<'_>,
-        at: &At,
-        rejected: Option<&HeaderValue>,
-    ) -> Result<Option<Proof>, Error> {
-        match self.answer(remote, contact, challenges, call, at, rejected).await {
-            Err(error) if contact.open && is_about_who_asks(&error) => {
+    pub(crate) async fn prove(&self, demand: &Demand<'_>) -> Result<Option<Proof>, Error> {
+        match self.answer(demand).await {
+            Err(error) if demand.contact.open && is_about_who_asks(&error) => {
                 tracing::debug!("showing nothing: {error}");
                 Ok(None)
             }
@@ -71,15 +76,8 @@ impl Session {
         }
     }
 
-    async fn answer(
-        &self,
-        remote: &Remote,
-        contact: &Contact,
-        challenges: &[Challenge],
-        call: &Call<'_>,
-        at: &At,
-        rejected: Option<&HeaderValue>,
-    ) -> Result<Proof, Error> {
+    async fn answer(&self, demand: &Demand<'_>) -> Result<Proof, Error> {
+        let &Demand { remote, contact, challenges, call, at, rejected } = demand;
         let known = challenges.iter().any(|c| c.is("bearer") || c.is("basic"));
         if !known && !challenges.is_empty() {
             return Ok(Proof { value: None, fresh: true });

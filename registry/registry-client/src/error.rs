@@ -186,7 +186,7 @@ pub enum Error {
         answer: Answer,
     },
     /// Too many requests.
-    #[error("{at}: {answer}{}", wait(retry_after.as_ref()))]
+    #[error("{at}: {answer}{}", wait(retry_after.as_ref(), "too many requests: wait, or log in for a higher limit"))]
     RateLimited {
         /// Where.
         at: At,
@@ -204,7 +204,7 @@ pub enum Error {
         answer: Answer,
     },
     /// The registry failed.
-    #[error("{at}: the server failed with {}{}", answer.status_line(), later(retry_after.as_ref()))]
+    #[error("{at}: the server failed with {}{}", answer.status_line(), wait(retry_after.as_ref(), "try again later"))]
     Server {
         /// Where.
         at: At,
@@ -468,17 +468,12 @@ fn waited(phase: Phase) -> &'static str {
     }
 }
 
-fn wait(retry_after: Option<&Duration>) -> String {
-    asked(retry_after)
-        .unwrap_or_else(|| " (too many requests: wait, or log in for a higher limit)".into())
-}
-
-fn later(retry_after: Option<&Duration>) -> String {
-    asked(retry_after).unwrap_or_else(|| " (try again later)".into())
-}
-
-fn asked(retry_after: Option<&Duration>) -> Option<String> {
-    retry_after.map(|wait| format!(" (the server asks to wait {} s)", wait.as_secs()))
+/// How long the server asked to wait, else what is known without.
+fn wait(retry_after: Option<&Duration>, otherwise: &str) -> String {
+    match retry_after {
+        Some(wait) => format!(" (the server asks to wait {} s)", wait.as_secs()),
+        None => format!(" ({otherwise})"),
+    }
 }
 
 /// What a user can do about it.

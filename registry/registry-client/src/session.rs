@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::OnceCell;
 
 use crate::answer::{Answer, MAX_BODY};
+use crate::authorize::Demand;
 use crate::challenge;
 use crate::client::Inner;
 use crate::credentials::{CredentialSource, Credentials};
@@ -263,8 +264,9 @@ impl Session {
         let trusted = contact.base.origin().trusts(&at.url.origin());
         let mut proof = None;
         if trusted {
-            let challenges = &contact.challenges;
-            proof = self.prove(remote, contact, challenges, call, &at, None).await?;
+            let (challenges, at) = (&contact.challenges[..], &at);
+            let demand = Demand { remote, contact, challenges, call, at, rejected: None };
+            proof = self.prove(&demand).await?;
         }
         let value = proof.as_ref().and_then(|proof| proof.value.as_ref());
         let (mut reply, home) = self.follow(remote, &at, call, value).await?;

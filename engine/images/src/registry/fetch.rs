@@ -7,8 +7,7 @@ use std::sync::{Arc, PoisonError};
 use bytes::BytesMut;
 use containerd_api::prost_types::FieldMask;
 use containerd_api::services::content::v1::{
-    AbortRequest, Info, InfoRequest, UpdateRequest, WriteAction, WriteContentRequest,
-    WriteContentResponse,
+    Info, InfoRequest, UpdateRequest, WriteAction, WriteContentRequest, WriteContentResponse,
 };
 use containerd_api::services::leases::v1 as leases;
 use containerd_rpc::{Client, Kind, RpcError};
@@ -20,6 +19,7 @@ use tonic::Streaming;
 use super::progress::Meter;
 use super::pull::Pull;
 use super::{SOURCE, failed, source_of, told};
+use crate::work::abort;
 use crate::{ImageError, Images};
 
 /// Bytes in one message to the content store.
@@ -141,7 +141,7 @@ impl Pull<'_> {
             let client = &client.without_lease();
             let again = match self.blob_once(client, layer).await {
                 Err((ImageError::Rpc(e), resumed)) if is_mismatch(&e) => {
-                    self.abort(client, &layer.digest).await;
+                    abort(client, &name_of(&layer.digest)).await;
                     if !resumed {
                         return Err(unverified(&layer.digest, &e));
                     }
@@ -152,7 +152,7 @@ impl Pull<'_> {
             };
             // What an earlier attempt left may have been wrong: once more, from the start.
             if again && let Err((e, _)) = self.blob_once(client, layer).await {
-                self.abort(client, &layer.digest).await;
+                abort(client, &name_of(&layer.digest)).await;
                 return Err(match &e {
                     ImageError::Rpc(wrong) if is_mismatch(wrong) => {
                         unverified(&layer.digest, wrong)
@@ -207,13 +207,6 @@ impl Pull<'_> {
         match done {
             Err(e) if !e.is_already_exists() => Err((e.into(), resumed)),
             _ => Ok(()),
-        }
-    }
-
-    async fn abort(&self, client: &Client, digest: &Digest) {
-        let request = AbortRequest { r#ref: name_of(digest) };
-        if let Err(status) = client.content().abort(request).await {
-            tracing::debug!("aborting the ingest of {digest}: {}", status.message());
         }
     }
 }

@@ -133,7 +133,7 @@ impl Pull<'_> {
             self.rename(&image, chosen.target()).await?
         } else {
             let lease = Lease::new(&self.images.0.client).await?;
-            let client = lease.client(&self.images.0.client)?;
+            let client = lease.client()?;
             let fetched = self.fetch(&client, &chosen).await;
             lease.end().await;
             fetched?;

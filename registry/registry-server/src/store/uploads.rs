@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use oci::{Algorithm, Digest, Hasher};
 use serde::{Deserialize, Serialize};
+use sys::file::Writeback;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +22,6 @@ use super::layout::DATA;
 use super::{Store, StoreError};
 use crate::name::{Repository, is_uuid, random_uuid};
 
-/// Bytes after which the disk gets to work.
-const WRITEBACK: u64 = 8 << 20;
 /// Buffer for hashing a file again.
 const REHASH: usize = 256 << 10;
 /// How long a writer may still take to end by itself.
@@ -67,8 +66,7 @@ struct Progress {
     size: u64,
     // Of all bytes so far; nothing is known of bytes of an earlier process.
     hasher: Option<Hasher>,
-    // Bytes whose way to the disk has begun.
-    flushed: u64,
+    writeback: Writeback,
     ended: bool,
 }
 
@@ -200,12 +198,7 @@ impl Claim {
                 hasher.update(bytes);
             }
             progress.size += bytes.len() as u64;
-            if progress.size - progress.flushed >= WRITEBACK {
-                let length = progress.size - progress.flushed;
-                // Only a head start: what it cannot do, the sync at the end does.
-                sys::file::start_writeback(file.as_fd(), progress.flushed, length).ok();
-                progress.flushed = progress.size;
-            }
+            progress.writeback.at(file.as_fd(), progress.size);
         }
         self.session.written.store(self.progress.size, Ordering::Relaxed);
         self.session.touched.store(now(), Ordering::Relaxed);

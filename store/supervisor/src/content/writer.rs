@@ -13,6 +13,7 @@ use containerd_api::events::ContentCreate;
 use metastore::{Batch, Class, Table, fault};
 use oci::{Algorithm, Digest, Hasher};
 use serde::{Deserialize, Serialize};
+use sys::file::Writeback;
 
 use super::{BLOBS, Info};
 use crate::labels::{self, Labels};
@@ -22,8 +23,6 @@ use crate::{Context, Error, State};
 pub(crate) const INGESTS: Table = Table::new("ingests");
 /// How long an ingest that nobody touches is kept.
 const EXPIRY: Duration = Duration::from_secs(24 * 3600);
-/// So many bytes at a time begin their way to the disk while more come.
-const WRITEBACK: u64 = 8 << 20;
 
 /// An ingest's record; how far it came is the length of its file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -150,8 +149,7 @@ pub struct Writer {
     file: File,
     hasher: Hasher,
     offset: u64,
-    // Up to here the kernel has been told to write.
-    flushed: u64,
+    writeback: Writeback,
     updated: i64,
     // The bytes are here already, of another namespace.
     shared: bool,
@@ -199,7 +197,7 @@ impl Writer {
             file,
             hasher,
             offset: shared.unwrap_or(length),
-            flushed: length,
+            writeback: Writeback::from(length),
             updated,
             shared: shared.is_some(),
             _claim: claim,
@@ -273,12 +271,7 @@ impl Writer {
             .map_err(Error::io(format!("writing ingest {:?}", self.reference)))?;
         self.hasher.update(data);
         self.offset += data.len() as u64;
-        let begun = self.offset - self.flushed;
-        if begun >= WRITEBACK {
-            // Only a head start: what it cannot do, the sync of the commit does.
-            sys::file::start_writeback(self.file.as_fd(), self.flushed, begun).ok();
-            self.flushed = self.offset;
-        }
+        self.writeback.at(self.file.as_fd(), self.offset);
         self.updated = labels::now();
         Ok(())
     }
@@ -289,7 +282,7 @@ impl Writer {
         self.file.set_len(0).map_err(Error::io(what()))?;
         self.file.seek(SeekFrom::Start(0)).map_err(Error::io(what()))?;
         self.hasher = Hasher::new(self.hasher.algorithm());
-        (self.offset, self.flushed) = (0, 0);
+        (self.offset, self.writeback) = (0, Writeback::default());
         self.shared = false;
         Ok(())
     }

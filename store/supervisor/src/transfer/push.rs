@@ -136,16 +136,12 @@ impl Push<'_> {
         }
         // What is only sent on from another registry goes as it is.
         let Some(packer) = self.packer.filter(|_| is_plain(of) && is_here) else {
-            let inner = self.source(of, &piece.sources)?;
-            let scale = Scale { base: 0, whole: of.size, sent: of.size };
-            return self.send(of, &piece.sources, inner, scale, job);
+            return self.send_stored(of, &piece.sources, of.size, job);
         };
         // The first half of the way is the compression.
         let Packed { of: packed, sources, fresh } = packer.layer(of, |at| job.moved(at / 2))?;
         let Some(fresh) = fresh else {
-            let inner = self.source(&packed, &sources)?;
-            let scale = Scale { base: 0, whole: of.size, sent: packed.size };
-            return self.send(&packed, &sources, inner, scale, job);
+            return self.send_stored(&packed, &sources, of.size, job);
         };
         let inner = Arc::new(FileBlob::new(fresh.open()?));
         let scale = Scale { base: of.size / 2, whole: of.size, sent: packed.size };
@@ -158,6 +154,19 @@ impl Push<'_> {
         });
         kept.and(sent)?;
         self.remember(&packed)
+    }
+
+    /// Has the registry hold a blob that is not made now, the form of a layer of `whole` bytes.
+    fn send_stored(
+        &self,
+        of: &Descriptor,
+        sources: &[Source],
+        whole: u64,
+        job: &Arc<Job>,
+    ) -> Result<(), Error> {
+        let inner = self.source(of, sources)?;
+        self.send(of, sources, inner, Scale { base: 0, whole, sent: of.size }, job)?;
+        self.remember(of)
     }
 
     /// Has the registry hold a blob.
@@ -188,7 +197,7 @@ impl Push<'_> {
             }
             Pushed::Uploaded => self.progress.done(job, "complete"),
         }
-        self.remember(of)
+        Ok(())
     }
 
     /// Where a blob's bytes come from: the store, else the registry that it was pulled from.

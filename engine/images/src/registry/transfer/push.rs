@@ -28,7 +28,7 @@ impl Push<'_> {
         layers: &[Layer],
     ) -> Result<Descriptor, ImageError> {
         let lease = Lease::new(self.client()).await?;
-        let client = lease.client(self.client())?;
+        let client = lease.client()?;
         let sent = self.transfer_leased(&client, image, platform, layers).await;
         lease.end().await;
         sent
