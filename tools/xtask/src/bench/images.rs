@@ -1,6 +1,8 @@
 //! Images through ferryd and a stock dockerd, interleaved in one run: an image of 600 MB in five
-//! layers is loaded, saved, pushed the first time (ours as gzip and as zstd; dockerd knows gzip),
-//! pushed as it was pulled, and pulled, over loopback and one docker-registry for both.
+//! layers is loaded, saved by the stock client (from ferryd once more by `ferry`), pushed the first
+//! time (ours as gzip and as zstd; dockerd knows gzip), pushed as it was pulled, and pulled, over
+//! loopback and one registry for both: docker-registry, and in a second run ferry-registry, which
+//! leaves more of the cores to the engines.
 //!
 //! Beside ours stands what the machine allows: the disk, the longest single layer's chain, and the
 //! CPU time of all stages shared by the cores. Each round begins on an empty engine; what a round
@@ -23,10 +25,10 @@ const ROUNDS: usize = 3;
 
 /// What is timed, in the order of a round.
 const WHAT: [&str; KINDS] =
-    ["load", "save", "first push", "first push, zstd", "push as is", "pull"];
+    ["load", "save", "save by ferry", "first push", "first push, zstd", "push as is", "pull"];
 /// How much faster than dockerd ours is to be.
-const GOALS: [f64; KINDS] = [4.0, 6.0, 2.0, 3.0, 5.0, 4.0];
-const KINDS: usize = 6;
+const GOALS: [f64; KINDS] = [4.0, 6.0, 6.0, 2.0, 3.0, 5.0, 4.0];
+const KINDS: usize = 7;
 
 /// No bridge and no firewall: nothing of them is measured.
 const FLAGS: [&str; 2] = ["--bridge=none", "--iptables=false"];
@@ -67,11 +69,19 @@ pub fn run() -> Result<()> {
     }
     let scratch = Scratch::new("bench")?;
     let image = make::image(scratch.path())?;
+    for registry in [RegistryKind::Docker, RegistryKind::Ferry] {
+        measure(registry, &image)?;
+    }
+    Ok(())
+}
+
+/// Measures both engines in turn with one kind of registry.
+fn measure(at: RegistryKind, image: &make::Image) -> Result<()> {
     let mut values = [Values::default(), Values::default()];
     for round in 0..=ROUNDS {
         for (kind, values) in [Kind::Dockerd, Kind::Ferryd].into_iter().zip(&mut values) {
             let (took, growth) =
-                one_round(kind, &image).with_context(|| format!("round {round} of {kind:?}"))?;
+                one_round(kind, at, image).with_context(|| format!("round {round} of {kind:?}"))?;
             // The first fills caches.
             if round > 0 {
                 for (n, took) in took.into_iter().enumerate() {
@@ -83,46 +93,54 @@ pub fn run() -> Result<()> {
         }
     }
     let registry = values[1].registry.each_mut().map(|all| median(all));
-    print(&image, &mut values, &floors(&image, &registry)?);
+    print(at, image, &mut values, &floors(image, &registry)?);
     Ok(())
 }
 
 /// What each operation took, by [`WHAT`], and growth of memory, of an engine that starts empty.
-fn one_round(kind: Kind, image: &make::Image) -> Result<([Took; KINDS], f64)> {
+fn one_round(kind: Kind, at: RegistryKind, image: &make::Image) -> Result<([Took; KINDS], f64)> {
     // Loopback of the host: both engines reach the one registry there.
-    let registry = Registry::start(RegistryKind::Docker, &[])?;
+    let registry = Registry::start(at, &[])?;
     let engine = Engine::start_on_host_network(kind, &FLAGS)?;
     let program = lab::static_cli().context("the docker CLI is not installed")?;
     let docker = |words: &[&str]| engine.cli(&program, words)?.success().map(drop);
     let timed = |words: &[&str]| Took::by(Some(&registry), || docker(words));
     let pids = [vec![engine.pid()], engine.supervisor_pids()].concat();
     let before: f64 = pids.iter().map(|pid| peak(*pid)).sum();
-    let saved = engine.scratch().join("saved.tar");
-    let [archive, saved] = [&image.archive, &saved].map(|path| path.display().to_string());
-    let at = |name: &str| format!("{}/{name}:1", registry.address());
+    let [stock, own] = ["stock.tar", "own.tar"].map(|name| engine.scratch().join(name));
+    let [archive, stock, own] =
+        [&image.archive, &stock, &own].map(|path| path.display().to_string());
+    let named = |name: &str| format!("{}/{name}:1", registry.address());
     let load = timed(&["load", "-q", "-i", &archive])?;
-    let save = timed(&["save", "-o", &saved, make::NAME])?;
-    docker(&["tag", make::NAME, &at("first")])?;
-    let first = timed(&["push", "-q", &at("first")])?;
-    docker(&["rmi", "-f", make::NAME, &at("first")])?;
-    let pull = timed(&["pull", "-q", &at("first")])?;
+    let save = timed(&["save", "-o", &stock, make::NAME])?;
+    fs::remove_file(&stock)?;
+    let own_save = match kind {
+        Kind::Dockerd => save,
+        Kind::Ferryd => {
+            Took::by(None, || engine.ferry(&["save", "-o", &own, make::NAME])?.success().map(drop))?
+        }
+    };
+    docker(&["tag", make::NAME, &named("first")])?;
+    let first = timed(&["push", "-q", &named("first")])?;
+    docker(&["rmi", "-f", make::NAME, &named("first")])?;
+    let pull = timed(&["pull", "-q", &named("first")])?;
     // An empty registry: nothing is there, and nothing can be mounted.
-    let other = Registry::start(RegistryKind::Docker, &[])?;
+    let other = Registry::start(at, &[])?;
     let again = format!("{}/again:1", other.address());
-    docker(&["tag", &at("first"), &again])?;
+    docker(&["tag", &named("first"), &again])?;
     let as_is = Took::by(Some(&other), || docker(&["push", "-q", &again]))?;
     let after: f64 = pids.iter().map(|pid| peak(*pid)).sum();
     drop(engine);
     let zstd = match kind {
         Kind::Dockerd => first,
-        Kind::Ferryd => first_as_zstd(image)?,
+        Kind::Ferryd => first_as_zstd(at, image)?,
     };
-    Ok(([load, save, first, zstd, as_is, pull], after - before))
+    Ok(([load, save, own_save, first, zstd, as_is, pull], after - before))
 }
 
 /// Seconds of a first push by a ferryd that is told to compress with zstd.
-fn first_as_zstd(image: &make::Image) -> Result<Took> {
-    let registry = Registry::start(RegistryKind::Docker, &[])?;
+fn first_as_zstd(at: RegistryKind, image: &make::Image) -> Result<Took> {
+    let registry = Registry::start(at, &[])?;
     let flags = [&FLAGS[..], &["--push-compression=zstd"]].concat();
     let engine = Engine::start_on_host_network(Kind::Ferryd, &flags)?;
     let program = lab::static_cli().context("the docker CLI is not installed")?;
@@ -166,10 +184,11 @@ fn floors(image: &make::Image, registry: &[f64; KINDS]) -> Result<[f64; KINDS]> 
         // The blobs and the layers' files are written.
         (2.0 * written).max(hash / cores),
         written,
-        (part * written).max((deflate + registry[2]) / cores),
-        (part * written).max((zstd + registry[3]) / cores),
-        (part * written).max(registry[4] / cores),
-        ((1.0 + part) * written).max(chain).max((hash + inflate + registry[5]) / cores),
+        written,
+        (part * written).max((deflate + registry[3]) / cores),
+        (part * written).max((zstd + registry[4]) / cores),
+        (part * written).max(registry[5] / cores),
+        ((1.0 + part) * written).max(chain).max((hash + inflate + registry[6]) / cores),
     ])
 }
 
@@ -188,12 +207,16 @@ fn write_speed(folder: &Path, size: u64) -> Result<f64> {
     Ok(took)
 }
 
-fn print(image: &make::Image, values: &mut [Values; 2], floors: &[f64; KINDS]) {
+fn print(at: RegistryKind, image: &make::Image, values: &mut [Values; 2], floors: &[f64; KINDS]) {
     let megabytes = image.size as f64 / 1e6;
     let count = image.layers.len();
     println!(
-        "\n### images: {megabytes:.0} MB in {count} layers over loopback, medians of {ROUNDS}, \
-         MB/s of uncompressed image"
+        "\n### images: {megabytes:.0} MB in {count} layers over loopback ({}), medians of {ROUNDS}, \
+         MB/s of uncompressed image",
+        match at {
+            RegistryKind::Docker => "docker-registry",
+            RegistryKind::Ferry => "ferry-registry",
+        }
     );
     println!("| what | dockerd | ferryd | ratio | goal | the machine's bound | of it |");
     println!("|---|---|---|---|---|---|---|");
