@@ -40,6 +40,7 @@ pub use client::{Client, Config, Timeouts};
 pub use credentials::{CredentialFuture, CredentialRequest, CredentialSource, Credentials, Secret};
 pub use download::Download;
 pub use error::{At, ConfigError, ConnectKind, Error, Object, Phase, Place};
+pub use file_stream::Files;
 pub use hosts::{
     Capabilities, Capability, DOCKER_IO, Host, Hosts, Insecure, InvalidInsecure, InvalidMirror,
     Mirror, Reach, TlsFiles, hosts_file,
@@ -53,7 +54,7 @@ pub use retry::Retry;
 pub use scope::{Scope, Scopes};
 pub use search::{Hit, SearchFilter};
 pub use session::Watch;
-pub use source::{BlobSource, FileBlob};
+pub use source::{BlobSource, FileBlob, Relay};
 pub use told::{Asked, Told};
 pub use url::{InvalidUrl, Scheme, Url};
 

@@ -434,7 +434,7 @@ fn trouble(error: &Error) -> Trouble {
 struct Once(std::sync::Mutex<Option<Chunks>>);
 
 impl BlobSource for Once {
-    fn read(&self, _: u64, _: u64) -> Chunks {
+    fn read(&self, _: u64, _: u64, _: Option<file_stream::Files>) -> Chunks {
         let taken = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         taken.unwrap_or_else(|| {
             let gone = std::io::Error::other("the stream was already read");

@@ -97,7 +97,7 @@ impl Remote {
             Payload::Empty => Outgoing::empty(activity.clone()),
             Payload::Whole(bytes) => Outgoing::whole(bytes.clone(), activity.clone()),
             Payload::Part { source, offset, length } => {
-                Outgoing::chunks(source.read(*offset, *length), *length, activity.clone())
+                Outgoing::part(source.clone(), (*offset, *length), activity.clone())
             }
         };
         let wanted = Wanted {

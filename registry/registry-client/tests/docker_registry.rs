@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +15,8 @@ use futures_util::{StreamExt, stream};
 use oci::media_type::{DOCKER_CONFIG, DOCKER_MANIFEST, OCI_LAYER, OCI_MANIFEST};
 use oci::{Descriptor, Digest};
 use registry_client::{
-    Blob, Client, Code, Config, Credentials, Error, Hosts, PushOptions, Pushed, Repository, Which,
+    Blob, Client, Code, Config, Credentials, Error, FileBlob, Hosts, PushOptions, Pushed,
+    Repository, Which,
 };
 use support::cutter::Cutter;
 use support::images::{Image, artifact, noise};
@@ -31,12 +33,18 @@ fn repository(host: &str, name: &str) -> Repository {
     client().repository(&format!("{host}/{name}").parse().unwrap(), Credentials::Anonymous)
 }
 
+fn file(content: &[u8]) -> Arc<FileBlob> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    Arc::new(FileBlob::new(file))
+}
+
 async fn push(repository: &Repository, image: &Image, name: &str) -> Result<Digest, Error> {
     let options = PushOptions::default();
-    for (kind, blob) in [(DOCKER_CONFIG, &image.config), (OCI_LAYER, &image.layer)] {
-        let descriptor = Descriptor::of(kind, blob);
-        repository.push_blob(&descriptor, Arc::new(blob.clone()), &options).await?;
-    }
+    let config = Descriptor::of(DOCKER_CONFIG, &image.config);
+    repository.push_blob(&config, Arc::new(image.config.clone()), &options).await?;
+    let layer = Descriptor::of(OCI_LAYER, &image.layer);
+    repository.push_blob(&layer, file(&image.layer), &options).await?;
     repository.push_manifest(&tag(name), DOCKER_MANIFEST, image.manifest.clone()).await
 }
 
@@ -97,7 +105,7 @@ async fn blobs_are_mounted_chunked_and_streamed() {
     };
     let content = noise(3 << 20);
     let descriptor = Descriptor::of(OCI_LAYER, &content);
-    let source: Arc<Bytes> = Arc::new(content.clone());
+    let source = file(&content);
     let base = repository(&registry.host(), "base");
     let options = PushOptions { chunk: Some(1 << 20), ..PushOptions::default() };
     let pushed = base.push_blob(&descriptor, source.clone(), &options).await.unwrap();
@@ -312,10 +320,10 @@ async fn a_broken_line_costs_neither_a_pull_nor_a_push() {
     };
     let content = noise(12 << 20);
     let descriptor = Descriptor::of(OCI_LAYER, &content);
-    let source: Arc<Bytes> = Arc::new(content.clone());
     let cutter = Cutter::start(registry.address, 3 << 20, 2).await;
     let broken = repository(&cutter.address.to_string(), "app");
-    let pushed = broken.push_blob(&descriptor, source, &PushOptions::default()).await.unwrap();
+    let pushed =
+        broken.push_blob(&descriptor, file(&content), &PushOptions::default()).await.unwrap();
     assert_eq!(pushed, Pushed::Uploaded);
     assert_eq!(cutter.cuts(), 2);
     let direct = repository(&registry.host(), "app");

@@ -345,7 +345,12 @@ async fn an_upload_that_always_breaks_ends_with_its_error() {
 async fn a_source_that_can_not_be_read_is_told_as_such() {
     struct Gone;
     impl BlobSource for Gone {
-        fn read(&self, _: u64, _: u64) -> registry_client::Chunks {
+        fn read(
+            &self,
+            _: u64,
+            _: u64,
+            _: Option<registry_client::Files>,
+        ) -> registry_client::Chunks {
             Box::pin(stream::iter([Err(std::io::Error::other("the disk is gone"))]))
         }
     }

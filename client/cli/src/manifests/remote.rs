@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine_api::{OciDescriptor, OciPlatform, decode};
-use futures_util::{StreamExt, TryStreamExt, stream};
 use oci::{Descriptor, Reference};
 use registry_client::{
-    Asked, BlobSource, Chunks, Client, Config, Credentials, Error, Hosts, Insecure, MAX_CONFIG,
-    Parsed, PushOptions, RawManifest, Repository, Which,
+    Asked, Client, Config, Credentials, Error, Hosts, Insecure, MAX_CONFIG, Parsed, PushOptions,
+    RawManifest, Relay, Repository, Which,
 };
 
 use super::Entry;
@@ -122,7 +121,7 @@ impl<'a> Registries<'a> {
             let options =
                 PushOptions { mount_from: vec![from.path().to_owned()], ..PushOptions::default() };
             for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
-                let copy = Copy { from: source.clone(), descriptor: blob.clone() };
+                let copy = Relay::new(source.clone(), blob.clone());
                 let pushed = to.push_blob(blob, Arc::new(copy), &options).await;
                 pushed.map_err(|e| failed(&e))?;
             }
@@ -160,22 +159,5 @@ fn entry(reference: String, raw: &RawManifest, own: OciPlatform) -> Entry {
             ..OciDescriptor::default()
         },
         raw: raw.bytes.to_vec(),
-    }
-}
-
-/// A blob on its way from one repository to another, where the registry does not share it.
-struct Copy {
-    from: Repository,
-    descriptor: Descriptor,
-}
-
-impl BlobSource for Copy {
-    fn read(&self, offset: u64, _: u64) -> Chunks {
-        let (from, descriptor) = (self.from.clone(), self.descriptor.clone());
-        let opened = async move {
-            let blob = from.blob(&descriptor, offset).await.map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>(blob.map(|chunk| chunk.map_err(std::io::Error::other)))
-        };
-        Box::pin(stream::once(opened).try_flatten())
     }
 }

@@ -9,7 +9,7 @@ use containerd_rpc::Client;
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use oci::{Descriptor, Digest};
-use registry_client::{BlobSource, Chunks, PushOptions, Pushed, Which};
+use registry_client::{BlobSource, Chunks, Files, PushOptions, Pushed, Which};
 
 use super::progress::{Meter, Progress};
 use super::push::{Document, Layer, Push, told};
@@ -106,7 +106,7 @@ struct Stored {
 }
 
 impl BlobSource for Stored {
-    fn read(&self, offset: u64, length: u64) -> Chunks {
+    fn read(&self, offset: u64, length: u64, _: Option<Files>) -> Chunks {
         let client = self.client.clone();
         let request = ReadContentRequest {
             digest: self.descriptor.digest.to_string(),

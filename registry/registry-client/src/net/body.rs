@@ -11,10 +11,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
+use http::Extensions;
 use http_body::{Body, Frame, SizeHint};
+use hyper_util::client::legacy::connect::CaptureConnection;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::transport::Failure;
+use crate::source::BlobSource;
 
 /// Chunks of a body to send.
 pub type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -48,7 +51,33 @@ pub(crate) struct Outgoing {
 enum Content {
     Empty,
     Whole(Bytes),
-    Chunks { chunks: Chunks, left: u64 },
+    Part(Part),
+}
+
+/// A part of a blob. Reading begins when the body is asked for the first time: by then it is known
+/// which connection it goes onto, and whether that can send from files.
+struct Part {
+    source: Arc<dyn BlobSource>,
+    offset: u64,
+    left: u64,
+    connection: Option<CaptureConnection>,
+    chunks: Option<Chunks>,
+}
+
+impl Part {
+    fn chunks(&mut self) -> &mut Chunks {
+        let (source, offset, left) = (&self.source, self.offset, self.left);
+        let connection = &self.connection;
+        self.chunks.get_or_insert_with(|| {
+            let mut extras = Extensions::new();
+            if let Some(connection) = connection
+                && let Some(connected) = &*connection.connection_metadata()
+            {
+                connected.get_extras(&mut extras);
+            }
+            source.read(offset, left, extras.remove())
+        })
+    }
 }
 
 /// The source of a body failed: no fault of the connection.
@@ -65,9 +94,21 @@ impl Outgoing {
         Self { content: Content::Whole(bytes), activity }
     }
 
-    /// Exactly `length` bytes of `chunks`.
-    pub(crate) fn chunks(chunks: Chunks, length: u64, activity: Arc<Activity>) -> Self {
-        Self { content: Content::Chunks { chunks, left: length }, activity }
+    /// Exactly `length` bytes of a blob, from `offset` on.
+    pub(crate) fn part(
+        source: Arc<dyn BlobSource>,
+        (offset, length): (u64, u64),
+        activity: Arc<Activity>,
+    ) -> Self {
+        let part = Part { source, offset, left: length, connection: None, chunks: None };
+        Self { content: Content::Part(part), activity }
+    }
+
+    /// Tells the body where it will be known which connection it goes onto.
+    pub(super) fn goes_onto(&mut self, connection: CaptureConnection) {
+        if let Content::Part(part) = &mut self.content {
+            part.connection = Some(connection);
+        }
     }
 }
 
@@ -80,30 +121,30 @@ impl Body for Outgoing {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, SourceFailed>>> {
         self.activity.note();
-        let (chunks, left) = match &mut self.content {
+        let part = match &mut self.content {
             Content::Empty => return Poll::Ready(None),
             Content::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.content = Content::Empty;
                 return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
             }
-            Content::Chunks { chunks, left } => (chunks, left),
+            Content::Part(part) => part,
         };
-        if *left == 0 {
+        if part.left == 0 {
             return Poll::Ready(None);
         }
         let failed = |error| Poll::Ready(Some(Err(SourceFailed(error))));
-        match ready!(chunks.as_mut().poll_next(cx)) {
+        match ready!(part.chunks().as_mut().poll_next(cx)) {
             Some(Ok(mut bytes)) => {
                 // A source that grew meanwhile must not spoil the framing.
-                bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= bytes.len() as u64;
+                bytes.truncate(usize::try_from(part.left).unwrap_or(usize::MAX));
+                part.left -= bytes.len() as u64;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Some(Err(error)) => failed(error),
             None => failed(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                format!("the content ended {left} bytes early"),
+                format!("the content ended {} bytes early", part.left),
             )),
         }
     }
@@ -112,7 +153,7 @@ impl Body for Outgoing {
         match &self.content {
             Content::Empty => true,
             Content::Whole(bytes) => bytes.is_empty(),
-            Content::Chunks { left, .. } => *left == 0,
+            Content::Part(part) => part.left == 0,
         }
     }
 
@@ -120,7 +161,7 @@ impl Body for Outgoing {
         SizeHint::with_exact(match &self.content {
             Content::Empty => 0,
             Content::Whole(bytes) => bytes.len() as u64,
-            Content::Chunks { left, .. } => *left,
+            Content::Part(part) => part.left,
         })
     }
 }

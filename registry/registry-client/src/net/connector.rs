@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use file_stream::Files;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -17,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::dial::{self, Refusal, dial};
 use super::proxy::{Proxies, Proxy};
-use super::stream::{Duplex, Sniffed, Wire, tcp};
+use super::stream::{Duplex, Sniffed, Wire};
 use super::tls::{self, SystemRoots};
 use crate::error::ConnectKind;
 use crate::hosts::TlsFiles;
@@ -70,21 +71,22 @@ impl Inner {
     async fn connect(self: &Arc<Self>, uri: &Uri) -> Result<Wire, Refusal> {
         let url = Url::parse(&uri.to_string())
             .map_err(|why| Refusal { kind: ConnectKind::Other, text: why.to_string() })?;
-        let stream = match self.shared.proxies.of(&url) {
-            None => tcp(dial(url.host(), url.port(), self.dial_timeout).await?),
-            Some(proxy) => {
-                let mut stream = self.proxy(proxy).await?;
-                if url.scheme() == Scheme::Http {
-                    return Ok(Wire::new(stream, true));
+        let stream: Box<dyn Duplex> = match (self.shared.proxies.of(&url), url.scheme()) {
+            (None, scheme) => {
+                let stream = dial(url.host(), url.port(), self.dial_timeout).await?;
+                if scheme == Scheme::Http {
+                    return Ok(Wire::Plain(stream, Files::default()));
                 }
+                Box::new(stream)
+            }
+            (Some(proxy), Scheme::Http) => return Ok(Wire::Proxied(self.proxy(proxy).await?)),
+            (Some(proxy), Scheme::Https) => {
+                let mut stream = self.proxy(proxy).await?;
                 self.tunnel(&mut stream, proxy, &url).await?;
                 stream
             }
         };
-        match url.scheme() {
-            Scheme::Http => Ok(Wire::new(stream, false)),
-            Scheme::Https => Ok(Wire::new(self.handshake(stream, url.host()).await?, false)),
-        }
+        Ok(Wire::Tls(Box::new(self.handshake(stream, url.host()).await?)))
     }
 
     async fn proxy(self: &Arc<Self>, proxy: &Proxy) -> Result<Box<dyn Duplex>, Refusal> {
@@ -93,7 +95,7 @@ impl Inner {
             kind: refusal.kind,
         };
         let (host, port) = (proxy.url.host(), proxy.url.port());
-        let stream = tcp(dial(host, port, self.dial_timeout).await.map_err(failed)?);
+        let stream = Box::new(dial(host, port, self.dial_timeout).await.map_err(failed)?);
         match proxy.url.scheme() {
             Scheme::Http => Ok(stream),
             Scheme::Https => Ok(Box::new(self.handshake(stream, host).await.map_err(failed)?)),

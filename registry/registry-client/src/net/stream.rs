@@ -5,6 +5,7 @@ use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use file_stream::Files;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -15,61 +16,79 @@ pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// A connection that requests are sent on.
-pub(crate) struct Wire {
-    stream: Box<dyn Duplex>,
-    /// Whether a proxy reads the requests, and wants whole URLs in them.
-    proxied: bool,
-}
-
-impl Wire {
-    pub(crate) fn new(stream: impl Duplex + 'static, proxied: bool) -> Self {
-        Self { stream: Box::new(stream), proxied }
-    }
+pub(crate) enum Wire {
+    /// Nothing is between requests and socket, so the kernel can send files itself.
+    Plain(TcpStream, Files),
+    /// To a proxy that reads the requests, and wants whole URLs in them.
+    Proxied(Box<dyn Duplex>),
+    /// Through TLS.
+    Tls(Box<dyn Duplex>),
 }
 
 impl Connection for Wire {
     fn connected(&self) -> Connected {
-        Connected::new().proxy(self.proxied)
+        match self {
+            Self::Plain(_, files) => Connected::new().extra(files.clone()),
+            Self::Proxied(_) => Connected::new().proxy(true),
+            Self::Tls(_) => Connected::new(),
+        }
     }
+}
+
+macro_rules! each {
+    ($wire:expr, $stream:ident => $call:expr) => {
+        match $wire.get_mut() {
+            Wire::Plain($stream, _) => $call,
+            Wire::Proxied($stream) | Wire::Tls($stream) => $call,
+        }
+    };
 }
 
 impl AsyncRead for Wire {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        each!(self, stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_flush(cx))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        match self.get_mut() {
+            Self::Plain(socket, files) => files.poll_write(socket, bufs, cx),
+            Self::Proxied(stream) | Self::Tls(stream) => {
+                Pin::new(stream).poll_write_vectored(cx, bufs)
+            }
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match self {
+            Self::Plain(socket, _) => socket.is_write_vectored(),
+            Self::Proxied(stream) | Self::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 }
 
@@ -142,9 +161,4 @@ impl AsyncWrite for Sniffed {
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
-}
-
-/// A TCP stream as any other.
-pub(crate) fn tcp(stream: TcpStream) -> Box<dyn Duplex> {
-    Box::new(stream)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, sleep_until};
 
@@ -126,6 +127,8 @@ impl Transport {
         activity: &Activity,
     ) -> Result<Response<Incoming>, Failure> {
         let mut request = Request::new(body);
+        let connection = capture_connection(&mut request);
+        request.body_mut().goes_onto(connection);
         *request.method_mut() = wanted.method;
         *request.uri_mut() = wanted.url.to_uri();
         *request.headers_mut() = wanted.headers;

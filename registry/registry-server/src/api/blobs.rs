@@ -1,10 +1,11 @@
 //! Blobs: sent whole or in part, and deleted.
 
+use file_stream::FileStream;
 use http::{Response, StatusCode, header};
 use oci::Digest;
 
 use super::{Answer, ApiError, Call, Code, Registry, answer};
-use crate::http::{Body, FileBody, Requested, requested};
+use crate::http::{Body, Requested, requested};
 use crate::name::Repository;
 use crate::proxy;
 use crate::store::{Blob, StoreError};
@@ -33,7 +34,7 @@ impl Source {
         match self {
             Self::Here(blob) => {
                 let end = end.unwrap_or(blob.size);
-                Body::File(Box::new(FileBody::new(blob.file, first, end, files)))
+                Body::File(Box::new(FileStream::new(blob.file, first, end, files)))
             }
             Self::Coming(reader, opened) => proxy::tail(reader, opened, first, end, files),
         }

@@ -13,12 +13,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use file_stream::Files;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use crate::access_log::AccessLog;
 use crate::auth::{Action, Auth, Need};
-use crate::http::{Body, Files, Query};
+use crate::http::{Body, Query};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::store::{Store, StoreError};

@@ -3,14 +3,12 @@
 
 mod body;
 mod connection;
-mod files;
 mod query;
 mod range;
 mod stream;
 
-pub(crate) use body::{Body, FileBody};
+pub(crate) use body::Body;
 pub(crate) use connection::{Limits, serve_connection};
-pub(crate) use files::Files;
 pub(crate) use query::{Query, escape, unescape};
 pub(crate) use range::{ContentRange, Requested, requested};
 pub(crate) use stream::Stream;

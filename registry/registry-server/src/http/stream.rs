@@ -2,15 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use file_stream::Files;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
-
-use super::Files;
 
 /// How long a client may leave the socket full.
 const STALL: Duration = Duration::from_secs(300);
@@ -92,22 +91,6 @@ macro_rules! each {
     };
 }
 
-/// Sends a file's bytes when the socket takes some.
-fn poll_send(
-    files: &Files,
-    socket: &TcpStream,
-    length: usize,
-    context: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(socket.poll_write_ready(context))?;
-        match files.send(socket, length) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            done => return Poll::Ready(done),
-        }
-    }
-}
-
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -133,14 +116,10 @@ impl AsyncWrite for Stream {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let plain = Files::plain(bytes);
-        let done = match (&mut this.inner, bytes.get(plain)) {
-            (Inner::Tcp(socket), Some(blank)) if bytes[..plain].iter().all(|b| b.is_empty()) => {
-                poll_send(&this.files, socket, blank.len(), context)
-            }
-            (inner, _) => {
-                each!(inner, s => Pin::new(s).poll_write_vectored(context, &bytes[..plain]))
-            }
+        let done = match &mut this.inner {
+            Inner::Tcp(socket) => this.files.poll_write(socket, bytes, context),
+            Inner::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+            Inner::Unix(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
         };
         this.watch(context, done)
     }

@@ -1,20 +1,20 @@
 //! The body of an answer that follows a blob which is still coming.
 
 use std::io;
-use std::pin::Pin;
 
 use bytes::Bytes;
-use futures_util::stream;
-use http_body::{Body as _, Frame};
+use file_stream::{FileStream, Files};
+use futures_util::{StreamExt, stream};
+use http_body::Frame;
 use http_body_util::StreamBody;
 
 use super::fetch::{Opened, Reader};
-use crate::http::{Body, FileBody, Files};
+use crate::http::Body;
 
 struct Tail {
     reader: Reader,
     opened: Opened,
-    current: Option<FileBody>,
+    current: Option<FileStream>,
     offset: u64,
     // Where to stop; nothing is the end of the blob.
     end: Option<u64>,
@@ -46,13 +46,11 @@ impl Tail {
     async fn next(&mut self) -> io::Result<Option<Frame<Bytes>>> {
         loop {
             if let Some(current) = &mut self.current {
-                let frame =
-                    std::future::poll_fn(|context| Pin::new(&mut *current).poll_frame(context));
-                match frame.await {
-                    Some(frame) => {
-                        let frame = frame?;
-                        self.offset += frame.data_ref().map_or(0, |data| data.len() as u64);
-                        return Ok(Some(frame));
+                match current.next().await {
+                    Some(piece) => {
+                        let piece = piece?;
+                        self.offset += piece.len() as u64;
+                        return Ok(Some(Frame::data(piece)));
                     }
                     None => self.current = None,
                 }
@@ -63,7 +61,7 @@ impl Tail {
             let Some(readable) = self.more().await? else { return Ok(None) };
             let file = std::sync::Arc::clone(&self.opened.file);
             let files = self.files.clone();
-            self.current = Some(FileBody::new(file, self.offset, readable, files));
+            self.current = Some(FileStream::new(file, self.offset, readable, files));
         }
     }
 

@@ -10,12 +10,11 @@ use super::source;
 use crate::labels::Labels;
 use crate::leases::{Guard, Resource};
 use crate::{Context, Error, State};
-use bytes::Bytes;
 use containerd_api::transfer_types::ImageStore;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::StreamExt as _;
 use oci::media_type::is_foreign_layer;
 use oci::{Descriptor, Reference};
-use registry_client::{BlobSource, Chunks, FileBlob, PushOptions, Pushed, Repository, Which};
+use registry_client::{BlobSource, Chunks, FileBlob, Files, PushOptions, Pushed, Relay, Which};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -207,7 +206,7 @@ impl Push<'_> {
             Err(missing @ Error::NotFound(_)) => {
                 let from = sources.iter().find_map(|(d, p)| self.remote.elsewhere(d, p));
                 let from = from.ok_or(missing)?;
-                Ok(Arc::new(Relay { from, of: of.clone() }))
+                Ok(Arc::new(Relay::new(from, of.clone())))
             }
             Err(e) => Err(e),
         }
@@ -253,36 +252,6 @@ fn root_of(reference: &Reference, root: &Descriptor) -> Result<Which, Error> {
     }
 }
 
-/// A blob that is sent on from another repository.
-struct Relay {
-    from: Repository,
-    of: Descriptor,
-}
-
-impl BlobSource for Relay {
-    fn read(&self, offset: u64, _length: u64) -> Chunks {
-        let (from, of) = (self.from.clone(), self.of.clone());
-        let open = async move {
-            let blob = from.blob(&of, offset).await?;
-            // A server without ranges begins at the start.
-            let skip = offset - blob.start();
-            Ok::<_, registry_client::Error>(skipping(blob, skip))
-        };
-        Box::pin(futures_util::stream::once(open).try_flatten().map_err(std::io::Error::other))
-    }
-}
-
-fn skipping(
-    blob: registry_client::Blob,
-    mut skip: u64,
-) -> impl futures_util::Stream<Item = Result<Bytes, registry_client::Error>> {
-    blob.map_ok(move |mut chunk: Bytes| {
-        let known = skip.min(chunk.len() as u64);
-        skip -= known;
-        chunk.split_off(known as usize)
-    })
-}
-
 /// What bytes that are sent mean for the layer that they are the form of.
 #[derive(Clone, Copy)]
 struct Scale {
@@ -307,9 +276,9 @@ struct Counted {
 }
 
 impl BlobSource for Counted {
-    fn read(&self, offset: u64, length: u64) -> Chunks {
+    fn read(&self, offset: u64, length: u64, files: Option<Files>) -> Chunks {
         let (job, scale, mut at) = (Arc::clone(&self.job), self.scale, offset);
-        Box::pin(self.inner.read(offset, length).map(move |chunk| {
+        Box::pin(self.inner.read(offset, length, files).map(move |chunk| {
             if let Ok(chunk) = &chunk {
                 at += chunk.len() as u64;
                 job.moved(scale.at(at));

@@ -10,15 +10,17 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use rustix::io::Errno;
-use tokio::io::Interest;
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
 /// Bytes of the largest piece.
-pub(super) const PIECE: usize = 1 << 20;
+pub(crate) const PIECE: usize = 1 << 20;
 
 /// A part of a file that is to be sent.
 #[derive(Debug)]
@@ -28,9 +30,9 @@ struct Piece {
     left: usize,
 }
 
-/// The pieces that a connection's blanks stand for.
+/// The pieces that a connection's blanks stand for. A clone is the same connection's.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Files(Arc<Mutex<VecDeque<Piece>>>);
+pub struct Files(Arc<Mutex<VecDeque<Piece>>>);
 
 fn blanks() -> &'static Bytes {
     static BLANKS: OnceLock<Bytes> = OnceLock::new();
@@ -46,7 +48,7 @@ fn is_blank(bytes: &[u8]) -> bool {
 
 impl Files {
     /// A blank for the next `length` bytes (at most [`PIECE`]) of a file.
-    pub(super) fn blank(&self, file: &Arc<File>, offset: u64, length: usize) -> Bytes {
+    pub(crate) fn blank(&self, file: &Arc<File>, offset: u64, length: usize) -> Bytes {
         let length = length.min(PIECE);
         self.queue().push_back(Piece { file: Arc::clone(file), offset, left: length });
         blanks().slice(..length)
@@ -56,13 +58,41 @@ impl Files {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many of `buffers` are plain bytes that come before the first blank.
-    pub(super) fn plain(buffers: &[io::IoSlice<'_>]) -> usize {
-        buffers.iter().position(|buffer| is_blank(buffer)).unwrap_or(buffers.len())
+    /// Writes what a connection's owner gave it to its socket, the bytes of files in place of
+    /// their blanks.
+    pub fn poll_write(
+        &self,
+        socket: &mut TcpStream,
+        buffers: &[io::IoSlice<'_>],
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let plain = buffers.iter().position(|buffer| is_blank(buffer)).unwrap_or(buffers.len());
+        match buffers.get(plain) {
+            Some(blank) if buffers[..plain].iter().all(|buffer| buffer.is_empty()) => {
+                self.poll_send(socket, blank.len(), context)
+            }
+            _ => Pin::new(socket).poll_write_vectored(context, &buffers[..plain]),
+        }
+    }
+
+    /// Sends a file's bytes when the socket takes some.
+    fn poll_send(
+        &self,
+        socket: &TcpStream,
+        length: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(socket.poll_write_ready(context))?;
+            match self.send(socket, length) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
     }
 
     /// Sends what the blank `length` bytes long stands for, as far as the socket takes it.
-    pub(super) fn send(&self, socket: &TcpStream, length: usize) -> io::Result<usize> {
+    fn send(&self, socket: &TcpStream, length: usize) -> io::Result<usize> {
         let mut queue = self.queue();
         let piece = queue.front_mut().ok_or_else(|| io::Error::other("a blank without a file"))?;
         let length = length.min(piece.left);
@@ -86,7 +116,7 @@ impl Files {
 
 /// Whether a piece of a file is in memory, as far as some of its pages tell: sending what is not
 /// would hold up every connection of this thread.
-pub(super) fn is_cached(file: &File, offset: u64, length: usize) -> bool {
+pub(crate) fn is_cached(file: &File, offset: u64, length: usize) -> bool {
     /// What the kernel reads ahead at least.
     const STEP: usize = 128 << 10;
     let last = length.saturating_sub(1);
@@ -105,7 +135,7 @@ pub(super) fn is_cached(file: &File, offset: u64, length: usize) -> bool {
 }
 
 /// Brings a piece of a file into memory. Blocks.
-pub(super) fn fetch(file: &File, offset: u64, length: usize) -> io::Result<()> {
+pub(crate) fn fetch(file: &File, offset: u64, length: usize) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     let mut buffer = vec![0; 128 << 10];
     let mut done = 0;
