@@ -85,7 +85,10 @@ impl Manifest {
         if !known {
             return Err(InvalidManifest::Unsupported(media_type.into()));
         }
-        let document: Document = serde_json::from_slice(bytes)?;
+        // JSON is UTF-8 also where nobody looks (RFC 8259, section 8.1).
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| InvalidManifest::Kind("a manifest must be UTF-8"))?;
+        let document: Document = serde_json::from_str(text)?;
         if document.schema_version != 2 {
             return Err(InvalidManifest::SchemaVersion(document.schema_version));
         }
@@ -246,6 +249,9 @@ mod tests {
         let error = parse(media_type::DOCKER_MANIFEST_V1, &both).unwrap_err();
         assert!(error.contains("unsupported"), "{error}");
         assert!(parse(media_type::OCI_MANIFEST, &serde_json::json!({"schemaVersion": 2})).is_err());
+        let bytes = b"{\"schemaVersion\": 2, \"manifests\": [], \"x\": \"\xff\"}";
+        let error = Manifest::parse(media_type::OCI_INDEX, bytes).unwrap_err();
+        assert_eq!(error.to_string(), "a manifest must be UTF-8");
     }
 
     #[test]
