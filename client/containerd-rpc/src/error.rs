@@ -32,7 +32,7 @@ pub enum Kind {
 pub struct RpcError {
     /// What it means.
     pub kind: Kind,
-    /// The peer's words, unchanged.
+    /// The peer's words, unchanged; ours, when its connection broke.
     pub message: String,
 }
 
@@ -76,8 +76,20 @@ impl From<Status> for RpcError {
             Code::Unknown if is_transport(&status) => Kind::Unavailable,
             _ => Kind::Other,
         };
-        Self { kind, message: status.message().to_owned() }
+        let message = match status.message() {
+            "transport error" => broken(&status),
+            words => words.to_owned(),
+        };
+        Self { kind, message }
     }
+}
+
+/// Words for a connection that broke under a call; the peer has none.
+fn broken(status: &Status) -> String {
+    let first = std::error::Error::source(status);
+    let causes = std::iter::successors(first, |cause| cause.source());
+    let cause = causes.last().map(|cause| format!(" ({cause})")).unwrap_or_default();
+    format!("the connection to containerd broke{cause}: try again once it is back")
 }
 
 fn is_transport(status: &Status) -> bool {
@@ -109,5 +121,9 @@ mod tests {
             assert!(RpcError::from(status).is_unknown_outcome());
         }
         assert!(!RpcError::from(Status::unknown("runc failed")).is_unknown_outcome());
+        assert_eq!(
+            RpcError::from(Status::unknown("transport error")).to_string(),
+            "the connection to containerd broke: try again once it is back"
+        );
     }
 }
