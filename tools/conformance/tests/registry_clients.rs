@@ -130,6 +130,37 @@ fn skopeo_pushes_and_pulls_and_digests_stay() {
 }
 
 #[test]
+fn layers_of_zstd_chunked_run_here_and_go_on_as_they_came() {
+    lab::require!("skopeo", "docker");
+    let engine = Engine::start_empty(Kind::Ferryd, &[]).unwrap();
+    let netns = engine.netns().unwrap();
+    let registry = Registry::start_inside(netns, RegistryKind::Ferry).unwrap();
+    let skopeo = Skopeo::new();
+    let inside = |words: &[&str]| {
+        netns.run("env", &[&["HOME=/nonexistent", &skopeo.program], words].concat()).unwrap()
+    };
+    // The layers' blobs, and what is noted of each: here, where its parts are.
+    let layers = |image: &str| {
+        let raw = inside(&["inspect", "--tls-verify=false", "--raw", image]);
+        serde_json::from_str::<serde_json::Value>(&raw).unwrap()["layers"].take()
+    };
+    let archive = lab::busybox_archive(engine.scratch().path()).unwrap();
+    let layout = format!("oci:{}:one", engine.scratch().join("layout").display());
+    let archive = format!("docker-archive:{}", archive.display());
+    skopeo.copy(&["--dest-compress-format=zstd:chunked"], &archive, &layout);
+    let [came, went] = ["came", "went"].map(|name| format!("{}/app/{name}:1", registry.address()));
+    let [from, to] = [&came, &went].map(|name| format!("docker://{name}"));
+    inside(&["copy", "-q", "--dest-tls-verify=false", &layout, &from]);
+    let docker = |words: &[&str]| engine.stock_cli(words).unwrap().success().unwrap();
+    docker(&["pull", "-q", &came]);
+    assert_eq!(docker(&["run", "--rm", "--network=none", &came, "echo", "whole"]), "whole\n");
+    docker(&["tag", &came, &went]);
+    docker(&["push", "-q", &went]);
+    assert!(layers(&from).to_string().contains("zstd-chunked"), "{}", layers(&from));
+    assert_eq!(layers(&to), layers(&from));
+}
+
+#[test]
 fn podman_pushes_and_pulls_single_images_and_lists() {
     lab::require!("podman", "crun");
     for kind in kinds("podman_pushes_and_pulls_single_images_and_lists") {
