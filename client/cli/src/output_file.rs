@@ -2,12 +2,18 @@
 //! is whole and on the disk.
 
 use crate::error::{CliError, Result, path_error};
+use engine_client::{Body, Piece};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use sys::file::Writeback;
+
+/// Bytes of the pipe.
+const PIPE: usize = 1 << 20;
 
 /// A file on its way to its place; dropped before [`OutputFile::finish`] it is gone.
 pub(crate) struct OutputFile {
@@ -17,6 +23,8 @@ pub(crate) struct OutputFile {
     partial: PathBuf,
     written: u64,
     writeback: Writeback,
+    /// By which the kernel moves bytes into the file: where they come out, and where they go in.
+    pipe: (OwnedFd, OwnedFd),
 }
 
 impl OutputFile {
@@ -48,13 +56,58 @@ impl OutputFile {
         let partial = Path::new(folder_of(place)).join(partial);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
         let file = file.map_err(|e| path_error("open", &partial.display().to_string(), &e))?;
+        let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+            .map_err(|e| path_error("pipe", place, &e.into()))?;
+        // A smaller one does as well.
+        let _ = fcntl_setpipe_size(&pipe.1, PIPE);
         Ok(Self {
+            pipe,
             file,
             place: place.to_owned(),
             partial,
             written: 0,
             writeback: Writeback::default(),
         })
+    }
+
+    /// Writes what comes, the most of it without a copy here.
+    pub(crate) async fn write_body(&mut self, body: &mut Body) -> Result<()> {
+        while let Some(piece) = body.piece(self.pipe.1.as_fd()).await? {
+            match piece {
+                Piece::Read(bytes) => self.write_all(&bytes),
+                Piece::Moved(count) => self.take(count),
+            }
+            .map_err(|e| path_error("write", &self.place, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Writes so many bytes that are in the pipe.
+    fn take(&mut self, mut count: usize) -> io::Result<()> {
+        while count > 0 {
+            let (from, to) = (&self.pipe.0, &self.file);
+            let moved = match splice(from, None, to, None, count, SpliceFlags::MOVE) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(moved) => moved,
+                Err(Errno::INTR) => continue,
+                // A file system that can't: by way of a buffer.
+                Err(Errno::INVAL) => {
+                    let mut bytes = vec![0; count.min(64 << 10)];
+                    let read = rustix::io::read(from, &mut bytes)?;
+                    self.file.write_all(&bytes[..read])?;
+                    read
+                }
+                Err(error) => return Err(error.into()),
+            };
+            count -= moved;
+            self.grew(moved);
+        }
+        Ok(())
+    }
+
+    fn grew(&mut self, by: usize) {
+        self.written += by as u64;
+        self.writeback.at(self.file.as_fd(), self.written);
     }
 
     /// Has it on the disk, then in its place.
@@ -68,8 +121,7 @@ impl OutputFile {
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
-        self.written += count as u64;
-        self.writeback.at(self.file.as_fd(), self.written);
+        self.grew(count);
         Ok(count)
     }
 

@@ -2,16 +2,22 @@
 //! answer's body as it comes, and connections taken over after an upgrade.
 
 use crate::ClientError;
+use rustix::pipe::{SpliceFlags, splice};
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// The most bytes of an answer's head.
 const MAX_HEAD: usize = 256 * 1024;
 /// How much is read at once.
 const READ: usize = 32 * 1024;
+/// How much is read at once where the rest is moved: the line before a chunk's data.
+const READ_LINE: usize = 64;
+/// How much is moved at once.
+const MOVE: usize = 1 << 20;
 
 /// A connection to a daemon.
 #[derive(Debug)]
@@ -29,6 +35,23 @@ macro_rules! on_either {
             Stream::Tcp(stream) => Pin::new(stream).$method($($arg),*),
         }
     };
+}
+
+impl Stream {
+    /// Moves what is there into a pipe; 0 at the end.
+    async fn splice(&self, pipe: BorrowedFd<'_>, most: usize) -> std::io::Result<usize> {
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+        match self {
+            Self::Unix(from) => {
+                let step = || Ok(splice(from, None, pipe, None, most, flags)?);
+                from.async_io(Interest::READABLE, step).await
+            }
+            Self::Tcp(from) => {
+                let step = || Ok(splice(from, None, pipe, None, most, flags)?);
+                from.async_io(Interest::READABLE, step).await
+            }
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -93,10 +116,10 @@ impl Head {
 }
 
 impl Conn {
-    /// Reads more into the buffer; 0 at the end.
-    async fn more(&mut self) -> std::io::Result<usize> {
-        self.buffer.reserve(READ);
-        self.stream.read_buf(&mut self.buffer).await
+    /// Reads more into the buffer, at most so many bytes; 0 at the end.
+    async fn more(&mut self, most: usize) -> std::io::Result<usize> {
+        self.buffer.reserve(most);
+        (&mut self.stream).take(most as u64).read_buf(&mut self.buffer).await
     }
 
     /// Reads an answer's head, leaving what follows it in the buffer.
@@ -126,7 +149,7 @@ impl Conn {
                     return Err(ClientError::Broken(format!("malformed HTTP response: {error}")));
                 }
             }
-            if self.more().await? == 0 {
+            if self.more(READ).await? == 0 {
                 return Err(ClientError::Broken("EOF".into()));
             }
         }
@@ -153,6 +176,15 @@ enum Chunk {
     Data(u64),
     DataEnd,
     Trailer,
+}
+
+/// A part of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Bytes that were read.
+    Read(Vec<u8>),
+    /// So many bytes, which the kernel put into the pipe.
+    Moved(usize),
 }
 
 /// A body, read as it comes. Its connection is used again once it is read to the end.
@@ -220,26 +252,62 @@ impl Body {
     /// # Errors
     /// When the connection breaks before the end of the body.
     pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        self.read(READ).await
+    }
+
+    /// The next part; `None` at the end. What is only to be passed on the kernel moves into `pipe`,
+    /// which must be empty and not block.
+    ///
+    /// # Errors
+    /// As `chunk`.
+    pub async fn piece(&mut self, pipe: BorrowedFd<'_>) -> Result<Option<Piece>, ClientError> {
+        let left = match self.framing {
+            Framing::UntilEnd => MOVE as u64,
+            Framing::Length(left) | Framing::Chunked(Chunk::Data(left)) => left,
+            Framing::Chunked(_) | Framing::Done => 0,
+        };
+        match &self.conn {
+            Some(conn) if left > 0 && conn.buffer.is_empty() => {
+                let most = usize::try_from(left).unwrap_or(MOVE).min(MOVE);
+                let moved = conn.stream.splice(pipe, most).await?;
+                if moved == 0 {
+                    return self.ended().map(|()| None);
+                }
+                if let Framing::Length(left) | Framing::Chunked(Chunk::Data(left)) =
+                    &mut self.framing
+                {
+                    *left -= moved as u64;
+                }
+                Ok(Some(Piece::Moved(moved)))
+            }
+            _ => Ok(self.read(READ_LINE).await?.map(Piece::Read)),
+        }
+    }
+
+    /// The connection has ended: so has a body that nothing else ends.
+    fn ended(&mut self) -> Result<(), ClientError> {
+        self.keep = false;
+        let whole = matches!(self.framing, Framing::UntilEnd);
+        self.finish();
+        if whole { Ok(()) } else { Err(ClientError::Broken("unexpected EOF".into())) }
+    }
+
+    /// The next bytes, read at most so many at once.
+    async fn read(&mut self, most: usize) -> Result<Option<Vec<u8>>, ClientError> {
         loop {
             let Some(conn) = self.conn.as_mut() else { return Ok(None) };
             match self.framing {
                 Framing::Done => return Ok(None),
                 Framing::Length(0) | Framing::Chunked(Chunk::Data(0)) => {}
                 _ if conn.buffer.is_empty() => {
-                    if conn.more().await? == 0 {
-                        self.keep = false;
-                        let whole = matches!(self.framing, Framing::UntilEnd);
-                        self.finish();
-                        if whole {
-                            return Ok(None);
-                        }
-                        return Err(ClientError::Broken("unexpected EOF".into()));
+                    if conn.more(most).await? == 0 {
+                        return self.ended().map(|()| None);
                     }
                     continue;
                 }
                 _ => {}
             }
-            if let Some(data) = self.take() {
+            if let Some(data) = self.take()? {
                 return Ok(Some(data));
             }
             if matches!(self.framing, Framing::Done) {
@@ -249,7 +317,7 @@ impl Body {
             if let (Framing::Chunked(Chunk::Size | Chunk::DataEnd | Chunk::Trailer), Some(conn)) =
                 (self.framing, self.conn.as_mut())
                 && !conn.buffer.contains(&b'\n')
-                && conn.more().await? == 0
+                && conn.more(most).await? == 0
             {
                 return Err(ClientError::Broken("unexpected EOF".into()));
             }
@@ -257,9 +325,9 @@ impl Body {
     }
 
     /// Takes payload from the buffer, or one step of the framing.
-    fn take(&mut self) -> Option<Vec<u8>> {
-        let conn = self.conn.as_mut()?;
-        match &mut self.framing {
+    fn take(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        let Some(conn) = self.conn.as_mut() else { return Ok(None) };
+        Ok(match &mut self.framing {
             Framing::UntilEnd => Some(std::mem::take(&mut conn.buffer)),
             Framing::Length(left) | Framing::Chunked(Chunk::Data(left)) if *left > 0 => {
                 let count = conn.buffer.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -274,9 +342,11 @@ impl Body {
             Framing::Chunked(state) => {
                 if let Chunk::Data(_) = state {
                     *state = Chunk::DataEnd;
-                    return None;
+                    return Ok(None);
                 }
-                let end = conn.buffer.iter().position(|b| *b == b'\n')?;
+                let Some(end) = conn.buffer.iter().position(|b| *b == b'\n') else {
+                    return Ok(None);
+                };
                 let line: Vec<u8> = conn.buffer.drain(..=end).collect();
                 let line = String::from_utf8_lossy(&line);
                 let line = line.trim();
@@ -290,20 +360,22 @@ impl Body {
                             Err(_) => {
                                 self.keep = false;
                                 self.finish();
-                                return None;
+                                return Err(ClientError::Broken(
+                                    "malformed chunked encoding".into(),
+                                ));
                             }
                         }
                     }
                     _ if line.is_empty() => {
                         self.finish();
-                        return None;
+                        return Ok(None);
                     }
                     _ => Chunk::Trailer,
                 };
                 None
             }
             Framing::Done => None,
-        }
+        })
     }
 
     /// The whole body.
@@ -320,5 +392,86 @@ impl Body {
             }
         }
         Ok(whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::fd::{AsFd as _, OwnedFd};
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    /// A body of these bytes, whose other side is closed after them.
+    async fn body(headers: &[(&str, &str)], bytes: &[u8]) -> Body {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(bytes).await.unwrap();
+        let conn = Conn { stream: Stream::Unix(ours), buffer: Vec::new() };
+        let headers = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Response::new(conn, Head { status: 200, headers }, false, Idle::default()).body
+    }
+
+    fn pipe() -> (std::fs::File, OwnedFd) {
+        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        (out.into(), into)
+    }
+
+    /// All of a body by way of a pipe, and whether the kernel moved any of it.
+    async fn through_a_pipe(mut body: Body) -> Result<(Vec<u8>, bool), ClientError> {
+        let (mut out, into) = pipe();
+        let (mut whole, mut any) = (Vec::new(), false);
+        while let Some(piece) = body.piece(into.as_fd()).await? {
+            match piece {
+                Piece::Read(bytes) => whole.extend(bytes),
+                Piece::Moved(count) => {
+                    let start = whole.len();
+                    whole.resize(start + count, 0);
+                    out.read_exact(&mut whole[start..]).unwrap();
+                    any = true;
+                }
+            }
+        }
+        Ok((whole, any))
+    }
+
+    const CHUNKED: &[(&str, &str)] = &[("Transfer-Encoding", "chunked")];
+
+    #[tokio::test]
+    async fn a_body_is_the_same_read_or_moved_however_its_end_is_told() {
+        let content: Vec<u8> = (0..50_000_u32).map(|n| n as u8).collect();
+        let (first, second) = content.split_at(20_000);
+        let chunks = [
+            format!("{:x}\r\n", first.len()).as_bytes(),
+            first,
+            format!("\r\n{:X};x=y\r\n", second.len()).as_bytes(),
+            second,
+            b"\r\n0\r\nTrailer: x\r\n\r\n",
+        ]
+        .concat();
+        let length = [("Content-Length", "50000")];
+        for (headers, bytes) in [(CHUNKED, &chunks), (&length, &content), (&[], &content)] {
+            let (moved, any) = through_a_pipe(body(headers, bytes).await).await.unwrap();
+            assert!(moved == content && any, "{headers:?}");
+            assert!(body(headers, bytes).await.all().await.unwrap() == content, "{headers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_an_error() {
+        let length = [("Content-Length", "9")];
+        for (headers, bytes) in [
+            (&length[..], &b"eight..."[..]),
+            (CHUNKED, b"9\r\neight..."),
+            (CHUNKED, b"3\r\none\r\n"),
+            (CHUNKED, b"3\r\none\r\nzz\r\n"),
+            (CHUNKED, b"<html>\r\n\r\n"),
+        ] {
+            let broken = body(headers, bytes).await.all().await;
+            assert!(matches!(broken, Err(ClientError::Broken(_))), "{broken:?}");
+            let broken = through_a_pipe(body(headers, bytes).await).await;
+            assert!(matches!(broken, Err(ClientError::Broken(_))), "{broken:?}");
+        }
     }
 }

@@ -15,5 +15,5 @@ pub use config::Config;
 pub use context::{Context, ContextError, ContextStore, indent_json};
 pub use endpoint::{Endpoint, InvalidHost, full_address};
 pub use error::ClientError;
-pub use http::{Body, Hijacked, Response, Stream};
+pub use http::{Body, Hijacked, Piece, Response, Stream};
 pub use query::Query;

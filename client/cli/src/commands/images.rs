@@ -314,7 +314,7 @@ async fn write_archive(s: &Session, path: &str, query: &Query, what: &str) -> Re
         return copy_out(&mut answer.body, &mut std::io::stdout()).await;
     }
     let mut file = OutputFile::create(output)?;
-    copy_out(&mut answer.body, &mut file).await?;
+    file.write_body(&mut answer.body).await?;
     file.finish()
 }
 
