@@ -46,10 +46,8 @@ pub fn run() -> Result<()> {
     }
     let scratch = Scratch::new("bench")?;
     let layers: Vec<Layer> = (0..LAYERS).map(|n| layer(&scratch, n)).collect::<Result<_>>()?;
-    let registries = [
-        Registry::start(RegistryKind::Docker, &[])?,
-        Registry::start(RegistryKind::Ferry, &["--log-level=error"])?,
-    ];
+    let registries =
+        [Registry::start(RegistryKind::Docker, &[])?, Registry::start(RegistryKind::Ferry, &[])?];
     std::thread::sleep(std::time::Duration::from_secs(3));
     let idle = registries.each_ref().map(|r| pss(&[r.pid()]) as f64 / 1024.0);
     let mut values = [Values::default(), Values::default()];
