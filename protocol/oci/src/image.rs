@@ -346,6 +346,7 @@ mod tests {
     #[test]
     fn a_config_keeps_unknown_fields_and_tells_null_from_empty() {
         let text = r#"{"architecture":"amd64","os":"linux","docker_version":"20.10",
+            "odd":[7.111111111111111e+84,5724186690107285.0],
             "config":{"Cmd":null,"Entrypoint":[],"Hostname":"x","ExposedPorts":{"80/tcp":{}}},
             "rootfs":{"type":"layers","diff_ids":null},"history":null}"#;
         let config: ImageConfig = serde_json::from_str(text).unwrap();
@@ -353,6 +354,7 @@ mod tests {
         assert_eq!(config.config.entrypoint, Some(vec![]));
         let back = serde_json::to_value(&config).unwrap();
         assert_eq!(back["docker_version"], "20.10");
+        assert!(serde_json::to_string(&config).unwrap().contains("[7.111111111111111e+84,"));
         assert_eq!(back["config"]["Hostname"], "x");
         assert_eq!(back["config"]["ExposedPorts"]["80/tcp"], serde_json::json!({}));
     }
