@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use oci::{Descriptor, Digest, media_type};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// Largest manifest that is accepted, in bytes.
 pub const MAX_SIZE: usize = 4 << 20;
@@ -63,6 +64,9 @@ struct Document {
     subject: Option<Reference>,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
+    /// What clients take for a manifest of version 1.
+    #[serde(default)]
+    fs_layers: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -98,6 +102,9 @@ impl Manifest {
                 return Err(InvalidManifest::MediaType { wanted, found });
             }
             _ => {}
+        }
+        if document.fs_layers.is_some() {
+            return Err(InvalidManifest::Kind("a manifest of version 2 must not have fsLayers"));
         }
         if media_type::is_index(media_type) {
             if document.config.is_some() || document.layers.is_some() {
@@ -167,9 +174,9 @@ pub fn sniff(bytes: &[u8]) -> &'static str {
         #[serde(default)]
         media_type: Option<String>,
         #[serde(default)]
-        manifests: Option<serde::de::IgnoredAny>,
+        manifests: Option<IgnoredAny>,
         #[serde(default)]
-        signatures: Option<serde::de::IgnoredAny>,
+        signatures: Option<IgnoredAny>,
     }
     let Ok(head) = serde_json::from_slice::<Head>(bytes) else { return media_type::OCI_MANIFEST };
     let known = [
@@ -249,6 +256,8 @@ mod tests {
         let error = parse(media_type::DOCKER_MANIFEST_V1, &both).unwrap_err();
         assert!(error.contains("unsupported"), "{error}");
         assert!(parse(media_type::OCI_MANIFEST, &serde_json::json!({"schemaVersion": 2})).is_err());
+        let old = serde_json::json!({"schemaVersion": 2, "manifests": [], "fsLayers": []});
+        assert!(parse(media_type::OCI_INDEX, &old).unwrap_err().ends_with("not have fsLayers"));
         let bytes = b"{\"schemaVersion\": 2, \"manifests\": [], \"x\": \"\xff\"}";
         let error = Manifest::parse(media_type::OCI_INDEX, bytes).unwrap_err();
         assert_eq!(error.to_string(), "a manifest must be UTF-8");
