@@ -3,17 +3,13 @@
 
 use crate::error::{CliError, Result, path_error};
 use engine_client::{Body, Piece};
-use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use sys::file::Writeback;
-
-/// Bytes of the pipe.
-const PIPE: usize = 1 << 20;
+use sys::pipe::{self, move_bytes};
 
 /// A file on its way to its place; dropped before [`OutputFile::finish`] it is gone.
 pub(crate) struct OutputFile {
@@ -56,10 +52,7 @@ impl OutputFile {
         let partial = Path::new(folder_of(place)).join(partial);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
         let file = file.map_err(|e| path_error("open", &partial.display().to_string(), &e))?;
-        let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
-            .map_err(|e| path_error("pipe", place, &e.into()))?;
-        // A smaller one does as well.
-        let _ = fcntl_setpipe_size(&pipe.1, PIPE);
+        let pipe = pipe::wide().map_err(|e| path_error("pipe", place, &e))?;
         Ok(Self {
             pipe,
             file,
@@ -85,22 +78,22 @@ impl OutputFile {
     /// Writes so many bytes that are in the pipe.
     fn take(&mut self, mut count: usize) -> io::Result<()> {
         while count > 0 {
-            let (from, to) = (&self.pipe.0, &self.file);
-            let moved = match splice(from, None, to, None, count, SpliceFlags::MOVE) {
+            count -= match move_bytes(&self.pipe.0, &self.file, count) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(moved) => moved,
-                Err(Errno::INTR) => continue,
+                Ok(moved) => {
+                    self.grew(moved);
+                    moved
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
                 // A file system that can't: by way of a buffer.
-                Err(Errno::INVAL) => {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     let mut bytes = vec![0; count.min(64 << 10)];
-                    let read = rustix::io::read(from, &mut bytes)?;
-                    self.file.write_all(&bytes[..read])?;
+                    let read = rustix::io::read(&self.pipe.0, &mut bytes)?;
+                    self.write_all(&bytes[..read])?;
                     read
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             };
-            count -= moved;
-            self.grew(moved);
         }
         Ok(())
     }

@@ -4,12 +4,10 @@
 use crate::ClientError;
 use crate::http::{Conn, Head, Idle, READ};
 use std::os::fd::BorrowedFd;
+use sys::pipe;
 
 /// How much is read at once where the rest is moved: the line before a chunk's data.
 const READ_LINE: usize = 64;
-/// How much is moved at once.
-const MOVE: usize = 1 << 20;
-
 /// The longest line between chunks.
 const MAX_LINE: usize = 16 * 1024;
 
@@ -91,21 +89,21 @@ impl Body {
         self.read(READ).await
     }
 
-    /// The next part; `None` at the end. What is only to be passed on the kernel moves into `pipe`,
-    /// which must be empty and not block.
+    /// The next part; `None` at the end. What is only to be passed on the kernel moves into `into`, a
+    /// pipe that must be empty and not block.
     ///
     /// # Errors
     /// As `chunk`.
-    pub async fn piece(&mut self, pipe: BorrowedFd<'_>) -> Result<Option<Piece>, ClientError> {
+    pub async fn piece(&mut self, into: BorrowedFd<'_>) -> Result<Option<Piece>, ClientError> {
         let left = match self.framing {
-            Framing::UntilEnd => MOVE as u64,
+            Framing::UntilEnd => pipe::SIZE as u64,
             Framing::Length(left) | Framing::Chunked(Chunk::Data(left)) => left,
             Framing::Chunked(_) | Framing::Done => 0,
         };
         match &self.conn {
             Some(conn) if left > 0 && conn.buffer.is_empty() => {
-                let most = usize::try_from(left).unwrap_or(MOVE).min(MOVE);
-                let moved = conn.stream.splice(pipe, most).await?;
+                let most = usize::try_from(left).unwrap_or(pipe::SIZE).min(pipe::SIZE);
+                let moved = conn.stream.splice(into, most).await?;
                 if moved == 0 {
                     return self.ended().map(|()| None);
                 }
@@ -240,9 +238,8 @@ fn malformed() -> ClientError {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::os::fd::{AsFd as _, OwnedFd};
+    use std::os::fd::AsFd as _;
 
-    use rustix::pipe::{PipeFlags, pipe_with};
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::UnixStream;
 
@@ -258,14 +255,10 @@ mod tests {
         Body::new(conn, &Head { status: 200, headers }, false, Idle::default())
     }
 
-    fn pipe() -> (std::fs::File, OwnedFd) {
-        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
-        (out.into(), into)
-    }
-
     /// All of a body by way of a pipe, and whether the kernel moved any of it.
     async fn through_a_pipe(mut body: Body) -> Result<(Vec<u8>, bool), ClientError> {
-        let (mut out, into) = pipe();
+        let (out, into) = pipe::wide().unwrap();
+        let mut out = std::fs::File::from(out);
         let (mut whole, mut any) = (Vec::new(), false);
         while let Some(piece) = body.piece(into.as_fd()).await? {
             match piece {

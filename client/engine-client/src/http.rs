@@ -3,11 +3,11 @@
 
 use crate::ClientError;
 use crate::body::Body;
-use rustix::pipe::{SpliceFlags, splice};
 use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use sys::pipe::move_bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -37,15 +37,12 @@ macro_rules! on_either {
 impl Stream {
     /// Moves what is there into a pipe; 0 at the end.
     pub(crate) async fn splice(&self, pipe: BorrowedFd<'_>, most: usize) -> std::io::Result<usize> {
-        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         match self {
             Self::Unix(from) => {
-                let step = || Ok(splice(from, None, pipe, None, most, flags)?);
-                from.async_io(Interest::READABLE, step).await
+                from.async_io(Interest::READABLE, || move_bytes(from, pipe, most)).await
             }
             Self::Tcp(from) => {
-                let step = || Ok(splice(from, None, pipe, None, most, flags)?);
-                from.async_io(Interest::READABLE, step).await
+                from.async_io(Interest::READABLE, || move_bytes(from, pipe, most)).await
             }
         }
     }

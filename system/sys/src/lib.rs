@@ -15,6 +15,7 @@ pub mod netns;
 pub mod nft;
 pub mod notify;
 pub mod ns;
+pub mod pipe;
 pub mod privilege;
 pub mod process;
 pub mod signal;

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use lab::{Engine, Kind, Registry, RegistryKind, Scratch, peer, run};
+use lab::{Engine, Kind, Netns, Registry, RegistryKind, Scratch, peer, run};
 use oci::{Digest, media_type};
 
 /// The registries that are there.
@@ -60,17 +60,30 @@ fn assert_manifest(registry: &Registry, name: &str, reference: &str) {
 }
 
 struct Skopeo {
-    program: String,
+    /// The program, and what stands before it.
+    words: Vec<String>,
 }
 
 impl Skopeo {
     fn new() -> Self {
-        Self { program: peer("skopeo").unwrap().display().to_string() }
+        Self::after(Vec::new())
+    }
+
+    /// In a network namespace.
+    fn inside(netns: &Netns) -> Self {
+        Self::after(netns.enter())
+    }
+
+    fn after(mut words: Vec<String>) -> Self {
+        // Its cache of where blobs are must not be another test's.
+        words.extend(["env".to_owned(), "HOME=/nonexistent".to_owned()]);
+        words.push(peer("skopeo").unwrap().display().to_string());
+        Self { words }
     }
 
     fn try_run(&self, words: &[&str]) -> lab::Finished {
-        // Its cache of where blobs are must not be another test's.
-        run("env", ["HOME=/nonexistent", &self.program].iter().chain(words)).unwrap()
+        let own = self.words[1..].iter().map(String::as_str);
+        run(&self.words[0], own.chain(words.iter().copied())).unwrap()
     }
 
     fn run(&self, words: &[&str]) -> String {
@@ -135,13 +148,10 @@ fn layers_of_zstd_chunked_run_here_and_go_on_as_they_came() {
     let engine = Engine::start_empty(Kind::Ferryd, &[]).unwrap();
     let netns = engine.netns().unwrap();
     let registry = Registry::start_inside(netns, RegistryKind::Ferry).unwrap();
-    let skopeo = Skopeo::new();
-    let inside = |words: &[&str]| {
-        netns.run("env", &[&["HOME=/nonexistent", &skopeo.program], words].concat()).unwrap()
-    };
+    let skopeo = Skopeo::inside(netns);
     // The layers' blobs, and what is noted of each: here, where its parts are.
     let layers = |image: &str| {
-        let raw = inside(&["inspect", "--tls-verify=false", "--raw", image]);
+        let raw = skopeo.run(&["inspect", "--tls-verify=false", "--raw", image]);
         serde_json::from_str::<serde_json::Value>(&raw).unwrap()["layers"].take()
     };
     let archive = lab::busybox_archive(engine.scratch().path()).unwrap();
@@ -150,7 +160,7 @@ fn layers_of_zstd_chunked_run_here_and_go_on_as_they_came() {
     skopeo.copy(&["--dest-compress-format=zstd:chunked"], &archive, &layout);
     let [came, went] = ["came", "went"].map(|name| format!("{}/app/{name}:1", registry.address()));
     let [from, to] = [&came, &went].map(|name| format!("docker://{name}"));
-    inside(&["copy", "-q", "--dest-tls-verify=false", &layout, &from]);
+    skopeo.copy(&[], &layout, &from);
     let docker = |words: &[&str]| engine.stock_cli(words).unwrap().success().unwrap();
     docker(&["pull", "-q", &came]);
     assert_eq!(docker(&["run", "--rm", "--network=none", &came, "echo", "whole"]), "whole\n");

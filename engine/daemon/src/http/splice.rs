@@ -3,18 +3,15 @@
 
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use sys::pipe::{self, move_bytes};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use super::body::Shared;
 use super::stream::WriteHalf;
-
-/// Bytes that are under way at once, and the size of a chunk.
-const PIPE: usize = 1 << 20;
 
 /// Bytes that another process writes to a socket.
 pub struct Incoming {
@@ -31,11 +28,9 @@ pub(super) async fn pass_on(shared: &Shared, source: Incoming, chunked: bool) ->
     // A writer that fails early never touches the socket: its word must end the waiting.
     let done = async { done.await.map_err(io::Error::other) };
     let moved = async {
-        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // A smaller pipe does as well.
-        let _ = fcntl_setpipe_size(&into, PIPE);
+        let (out, into) = pipe::wide()?;
         loop {
-            let read = || Ok(move_bytes(&socket, &into, PIPE)?);
+            let read = || move_bytes(&socket, &into, pipe::SIZE);
             let taken = socket.async_io(Interest::READABLE, read).await?;
             if taken == 0 {
                 return Ok(());
@@ -60,12 +55,12 @@ async fn drain(pipe: &OwnedFd, to: &WriteHalf, mut left: usize) -> io::Result<()
         let sent = match to {
             WriteHalf::Unix(half) => {
                 let socket: &UnixStream = half.as_ref();
-                let write = || Ok(move_bytes(pipe, socket, left)?);
+                let write = || move_bytes(pipe, socket, left);
                 socket.async_io(Interest::WRITABLE, write).await?
             }
             WriteHalf::Tcp(half) => {
                 let socket: &tokio::net::TcpStream = half.as_ref();
-                let write = || Ok(move_bytes(pipe, socket, left)?);
+                let write = || move_bytes(pipe, socket, left);
                 socket.async_io(Interest::WRITABLE, write).await?
             }
         };
@@ -75,8 +70,4 @@ async fn drain(pipe: &OwnedFd, to: &WriteHalf, mut left: usize) -> io::Result<()
         left -= sent;
     }
     Ok(())
-}
-
-fn move_bytes(from: impl AsFd, to: impl AsFd, most: usize) -> rustix::io::Result<usize> {
-    splice(from, None, to, None, most, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)
 }
