@@ -1,8 +1,9 @@
 //! The client: one HTTP/2 connection, stamped calls, one accessor a service.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use containerd_api::services::containers::v1::containers_client::ContainersClient;
 use containerd_api::services::content::v1::content_client::ContentClient;
@@ -35,6 +36,29 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const FRAME: u32 = 1 << 20;
 /// How long a connect may take; the peer is on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a peer that does not listen is waited for: one that is upgraded, or was killed and is
+/// started again, is back before.
+const RETURN: Duration = Duration::from_secs(2);
+/// The pause between two looks for it.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Connects, and waits a moment for a peer that is not there: calls wait with it.
+async fn connect(path: &Path) -> io::Result<UnixStream> {
+    let begun = Instant::now();
+    loop {
+        let error = match UnixStream::connect(path).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        let kind = error.kind();
+        let is_away = matches!(kind, io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
+        if !is_away || begun.elapsed() > RETURN {
+            let text = format!("containerd does not answer ({error}): try again once it is back");
+            return Err(io::Error::new(kind, text));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
 
 /// Adds the namespace and the lease to every call.
 #[derive(Clone)]
@@ -89,7 +113,7 @@ impl Client {
         let target = Arc::clone(&path);
         let connector = tower::service_fn(move |_| {
             let path = Arc::clone(&target);
-            async move { UnixStream::connect(&*path).await.map(TokioIo::new) }
+            async move { connect(&path).await.map(TokioIo::new) }
         });
         // The address is a formality: the connector knows the socket.
         let channel = Endpoint::from_static("http://containerd")
@@ -191,7 +215,27 @@ mod tests {
         assert_eq!(client.namespace(), "moby");
         let error = client.peer_version().await.unwrap_err();
         assert_eq!(error.kind, Kind::Unavailable);
+        let words = "containerd does not answer (No such file or directory (os error 2)): \
+                     try again once it is back";
+        assert_eq!(error.to_string(), words);
         assert!(crate::until(&client, Duration::from_millis(20)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_call_waits_for_a_peer_that_is_started_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("c.sock");
+        let client = Client::new(&socket, "moby").unwrap();
+        let calling = tokio::spawn(async move { client.peer_version().await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!calling.is_finished());
+        // What was killed leaves its socket.
+        drop(tokio::net::UnixListener::bind(&socket).unwrap());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        std::fs::remove_file(&socket).unwrap();
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        listener.accept().await.unwrap();
+        assert!(calling.await.unwrap().is_err());
     }
 
     #[tokio::test]

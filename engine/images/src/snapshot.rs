@@ -13,6 +13,7 @@ use oci::image::ChainId;
 use oci::{Descriptor, Digest};
 
 use crate::read::{from_wire, to_wire};
+use crate::work::hold;
 use crate::{ImageError, Images, ResolvedImage};
 
 /// One mount of a snapshot.
@@ -76,7 +77,7 @@ impl Images {
         let mut parent: Option<ChainId> = None;
         for (layer, diff_id) in image.layers.iter().zip(&image.diff_ids) {
             let chain = parent.map_or(ChainId::base(*diff_id), |below| below.push(*diff_id));
-            if !self.has_snapshot(client, &chain).await? {
+            if !self.holds_snapshot(client, &chain).await? {
                 let applied = self.apply(client, layer, parent, Some(*diff_id)).await?;
                 self.commit(client, &applied.key, &chain).await?;
             }
@@ -87,6 +88,17 @@ impl Images {
         }
         self.forget(&image.target.digest).await;
         Ok(())
+    }
+
+    /// Whether a layer is unpacked; if so it stays for as long as the client's lease. Without that
+    /// whoever else holds it may let it go, and it is collected before anything stands on it.
+    pub(crate) async fn holds_snapshot(
+        &self,
+        client: &Client,
+        chain: &ChainId,
+    ) -> Result<bool, ImageError> {
+        hold(client, &format!("snapshots/{}", self.snapshotter()), chain).await?;
+        self.has_snapshot(client, chain).await
     }
 
     pub(crate) async fn has_snapshot(

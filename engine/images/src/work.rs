@@ -76,6 +76,18 @@ impl Drop for Lease {
     }
 }
 
+/// What a lease calls blobs.
+pub(crate) const BLOB: &str = "content";
+
+/// Has the client's lease, if it has one, hold a thing, also one that is yet to come.
+pub(crate) async fn hold(client: &Client, kind: &str, id: &impl ToString) -> Result<(), RpcError> {
+    let Some(lease) = client.lease() else { return Ok(()) };
+    let resource = leases::Resource { id: id.to_string(), r#type: kind.to_owned() };
+    let request = leases::AddResourceRequest { id: lease.into(), resource: Some(resource) };
+    client.leases().add_resource(request).await?;
+    Ok(())
+}
+
 /// A new name for an ingest of the operation whose client this is.
 pub(crate) fn ingest(client: &Client) -> String {
     format!("{}{MARK}{}", client.lease().unwrap_or(LEASES), unique())

@@ -9,7 +9,6 @@ use containerd_api::prost_types::FieldMask;
 use containerd_api::services::content::v1::{
     Info, InfoRequest, UpdateRequest, WriteAction, WriteContentRequest, WriteContentResponse,
 };
-use containerd_api::services::leases::v1 as leases;
 use containerd_rpc::{Client, Kind, RpcError};
 use oci::{Descriptor, Digest, Reference};
 use tokio::sync::mpsc;
@@ -19,7 +18,7 @@ use tonic::Streaming;
 use super::progress::Meter;
 use super::pull::Pull;
 use super::{SOURCE, failed, source_of, told};
-use crate::work::abort;
+use crate::work::{BLOB, abort, hold};
 use crate::{ImageError, Images};
 
 /// Bytes in one message to the content store.
@@ -98,15 +97,6 @@ pub(crate) async fn forget_source(
     Ok(())
 }
 
-/// Has the client's lease hold a blob, also one that is yet to come.
-async fn hold(client: &Client, digest: &Digest) -> Result<(), ImageError> {
-    let Some(lease) = client.lease() else { return Ok(()) };
-    let resource = leases::Resource { id: digest.to_string(), r#type: "content".into() };
-    let request = leases::AddResourceRequest { id: lease.into(), resource: Some(resource) };
-    client.leases().add_resource(request).await.map_err(RpcError::from)?;
-    Ok(())
-}
-
 impl Images {
     /// The lock of a blob that is being fetched.
     fn fetch_lock(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
@@ -134,7 +124,7 @@ impl Pull<'_> {
         let lock = self.images.fetch_lock(&layer.digest);
         let _one = lock.lock().await;
         let (source, name) = source_of(&self.reference);
-        hold(client, &layer.digest).await?;
+        hold(client, BLOB, &layer.digest).await?;
         if !has_blob(client, &layer.digest).await? {
             // What an ingest under a lease has goes with the lease; without, it stays a day, for
             // whoever resumes it.

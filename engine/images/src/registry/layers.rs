@@ -13,6 +13,7 @@ use super::failed;
 use super::fetch::has_blob;
 use super::pull::Pull;
 use crate::ImageError;
+use crate::work::{BLOB, hold};
 
 /// What docker tells first of an unpacking: it reads so much at once.
 const FIRST_PART: u64 = 32 << 10;
@@ -44,7 +45,8 @@ impl Pull<'_> {
         for ((descriptor, diff_id), chain) in
             layers.iter().zip(diff_ids).zip(ChainId::all(diff_ids))
         {
-            let is_unpacked = self.images.has_snapshot(client, &chain).await?;
+            let is_unpacked = self.images.holds_snapshot(client, &chain).await?;
+            hold(client, BLOB, &descriptor.digest).await?;
             let is_here = is_unpacked && has_blob(client, &descriptor.digest).await?;
             let what = if is_here { "Already exists" } else { "Pulling fs layer" };
             self.progress.action(&descriptor.digest.short(), what);
