@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use lab::{Engine, Kind, Registry, Scratch};
+use lab::{Engine, Kind, Registry, Scratch, wait_until};
 
 use crate::post;
 
@@ -87,11 +88,16 @@ fn said(kind: Kind, certificates: &Certificates) -> Vec<String> {
     let flags = flags.each_ref().map(String::as_str);
     let registry =
         Registry::start_below(&enter, &flags, Scratch::new("registry").unwrap()).unwrap();
-    // It listens on loopback too.
-    let log = registry.log();
-    let listening =
-        log.split([' ', '"', '=']).find(|word| word.starts_with(&format!("{ADDRESS}:")));
-    let at = listening.unwrap().trim().to_owned();
+    // It listens on loopback too, and may have said only that.
+    let mut at = None;
+    wait_until("the address in its log", Duration::from_secs(20), || {
+        let log = registry.log();
+        let mut words = log.split([' ', '"', '=']);
+        at = words.find(|w| w.starts_with(&format!("{ADDRESS}:"))).map(|w| w.trim().to_owned());
+        at.is_some()
+    })
+    .unwrap();
+    let at = at.unwrap();
     let docker = |words: &[&str]| engine.stock_cli(words).unwrap().success().unwrap();
     let archive = lab::layered_archive(engine.scratch().path(), 2, 50_000).unwrap();
     docker(&["load", "-qi", archive.to_str().unwrap()]);
