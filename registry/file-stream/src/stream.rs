@@ -78,6 +78,11 @@ impl FileStream {
         Self { file, offset, end, files, fetched: 0, pool, waiting: None }
     }
 
+    /// More is there meanwhile, to before `end`: after the last piece others follow.
+    pub fn grow(&mut self, end: u64) {
+        self.end = self.end.max(end);
+    }
+
     /// How many bytes are to come.
     pub fn left(&self) -> u64 {
         self.end.saturating_sub(self.offset)

@@ -14,6 +14,7 @@ mod client;
 mod credentials;
 mod download;
 mod error;
+mod growing;
 mod header;
 mod hosts;
 mod list;
@@ -31,6 +32,7 @@ mod session;
 mod source;
 mod token;
 mod told;
+mod upload;
 mod url;
 
 pub use answer::{Answer, ApiError, Code};
@@ -41,6 +43,7 @@ pub use credentials::{CredentialFuture, CredentialRequest, CredentialSource, Cre
 pub use download::Download;
 pub use error::{At, ConfigError, ConnectKind, Error, Object, Phase, Place};
 pub use file_stream::Files;
+pub use growing::{Grower, GrowingFile};
 pub use hosts::{
     Capabilities, Capability, DOCKER_IO, Host, Hosts, Insecure, InvalidInsecure, InvalidMirror,
     Mirror, Reach, TlsFiles, hosts_file,
@@ -48,7 +51,7 @@ pub use hosts::{
 pub use login::Login;
 pub use manifest::{Parsed, RawManifest};
 pub use net::{Chunks, Proxies};
-pub use push::{PushOptions, Pushed, Upload};
+pub use push::{PushOptions, Pushed};
 pub use repository::{MAX_CONFIG, MAX_MANIFEST, Repository, Which};
 pub use retry::Retry;
 pub use scope::{Scope, Scopes};

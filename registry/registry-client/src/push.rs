@@ -1,25 +1,20 @@
-//! Blobs on their way up: not at all when the registry has them, mounted from another
-//! repository, whole in one request, in chunks, and on from where an upload broke.
+//! Blobs on their way up, by the cheapest way: not at all when the registry has them, mounted from
+//! another repository, sent whole, or sent while they are still being made.
 
+use std::pin::pin;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method};
 use oci::{Descriptor, Digest};
 
-use crate::answer::Code;
-use crate::error::{At, Error, Object};
-use crate::header;
-use crate::net::Chunks;
+use crate::error::{Error, Object};
 use crate::remote::Remote;
 use crate::repository::Repository;
 use crate::scope::Scopes;
-use crate::session::{Call, Reply, Target};
-use crate::source::{BlobSource, Payload};
-use crate::url::Url;
-
-/// Chunks where a registry, or a proxy before it, takes no larger body.
-const SMALL_CHUNK: u64 = 32 << 20;
+use crate::session::Reply;
+use crate::source::BlobSource;
+use crate::upload::{self, Upload};
 
 /// How a blob came to be in the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,18 +38,6 @@ pub struct PushOptions {
     pub known_missing: bool,
 }
 
-/// An upload that was begun. The registry forgets it after a while.
-pub struct Upload {
-    repository: Repository,
-    remote: Arc<Remote>,
-    scopes: Scopes,
-    object: Object,
-    location: Url,
-    offset: u64,
-    /// The least that a chunk but the last must hold, if the registry says so.
-    min_chunk: Option<u64>,
-}
-
 impl Repository {
     /// Sees to it that the repository holds a blob, by the cheapest way.
     pub async fn push_blob(
@@ -75,7 +58,7 @@ impl Repository {
             match self.mount(&remote, &digest, from).await? {
                 Mount::Done => return Ok(Pushed::Mounted(from.clone())),
                 Mount::Upload(reply) => {
-                    upload = Some(self.begun(remote.clone(), &scopes, object.clone(), *reply)?);
+                    upload = Some(Upload::begun(self, &remote, &scopes, object.clone(), *reply)?);
                     break;
                 }
                 Mount::Refused => {}
@@ -83,19 +66,60 @@ impl Repository {
         }
         let upload = match upload {
             Some(upload) => upload,
-            None => self.begin(remote, scopes, object).await?,
+            None => Upload::begin(self, &remote, &scopes, object).await?,
         };
-        upload.send_all(descriptor, &source, options.chunk).await?;
+        upload.send(descriptor, &source, options.chunk).await?;
         Ok(Pushed::Uploaded)
     }
 
-    /// Begins an upload of a blob whose digest is only known at its end.
-    pub async fn upload(&self) -> Result<Upload, Error> {
+    /// Sees to it that the repository holds a blob that is still being made: it is sent as it
+    /// grows, in one request, and its digest is named when it is known. Reading `source` waits for
+    /// what is not there yet. `made` is what the blob is in the end; where it is `None` there will
+    /// be none, and so nothing is pushed.
+    pub async fn push_growing(
+        &self,
+        source: Arc<dyn BlobSource>,
+        made: impl Future<Output = Option<Descriptor>>,
+    ) -> Result<Option<Pushed>, Error> {
         let remote = self.session.writer().await?;
-        self.begin(remote, self.scopes(&["pull", "push"]), Object::Upload).await
+        let scopes = self.scopes(&["pull", "push"]);
+        let mut upload = Upload::begin(self, &remote, &scopes, Object::Upload).await?;
+        let mut made = pin!(made);
+        let mut sending = Box::pin(upload.grow(&source));
+        let (descriptor, ended) = tokio::select! {
+            sent = &mut sending => match sent {
+                Err(error) if upload::is_refused(&error) => return Err(error),
+                // It can be sent from where that broke, once it is known what it is.
+                sent => (made.await, Some(sent)),
+            },
+            descriptor = &mut made => (descriptor, None),
+        };
+        let Some(descriptor) = descriptor else {
+            drop(sending);
+            upload.cancel().await;
+            return Ok(None);
+        };
+        let sent = tokio::select! {
+            biased;
+            sent = async {
+                match ended {
+                    Some(sent) => sent,
+                    None => sending.as_mut().await,
+                }
+            } => sent,
+            // Then the rest of it need not be sent.
+            Ok(true) = self.exists(&remote, &descriptor.digest, &scopes) => {
+                drop(sending);
+                upload.cancel().await;
+                return Ok(Some(Pushed::Existed));
+            }
+        };
+        drop(sending);
+        upload.end(&descriptor, &source, sent).await?;
+        Ok(Some(Pushed::Uploaded))
     }
 
-    async fn exists(
+    pub(crate) async fn exists(
         &self,
         remote: &Remote,
         digest: &Digest,
@@ -137,308 +161,10 @@ impl Repository {
             Err(error) => Err(error),
         }
     }
-
-    async fn begin(
-        &self,
-        remote: Arc<Remote>,
-        scopes: Scopes,
-        object: Object,
-    ) -> Result<Upload, Error> {
-        let mut call =
-            self.call(Method::POST, self.target("blobs/uploads/"), object.clone(), &scopes);
-        call.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        call.accept = &[202];
-        let reply = self.session.send(&remote, &call, &mut self.retry().begin()).await?;
-        self.begun(remote, &scopes, object, reply)
-    }
-
-    fn begun(
-        &self,
-        remote: Arc<Remote>,
-        scopes: &Scopes,
-        object: Object,
-        reply: Reply,
-    ) -> Result<Upload, Error> {
-        let Some(location) = location(&reply)? else {
-            let what = "the registry began an upload without saying where (no Location)";
-            return Err(Error::protocol(reply.at, what));
-        };
-        let min_chunk = header::text(&reply.headers, "oci-chunk-min-length");
-        let min_chunk = min_chunk.and_then(|text| text.trim().parse().ok());
-        let scopes = scopes.clone();
-        let repository = self.clone();
-        Ok(Upload { repository, remote, scopes, object, location, offset: 0, min_chunk })
-    }
 }
 
 enum Mount {
     Done,
     Upload(Box<Reply>),
     Refused,
-}
-
-/// Where an upload goes on; relative or absolute, and opaque but for that.
-fn location(reply: &Reply) -> Result<Option<Url>, Error> {
-    let Some(text) = header::text(&reply.headers, "location") else { return Ok(None) };
-    let joined = reply.url.join(text);
-    joined.map(Some).map_err(|why| Error::bad_url(reply.at.clone(), "Location", text, &why))
-}
-
-/// What a failed request of an upload calls for.
-enum Trouble {
-    /// Nothing helps.
-    Final,
-    /// Smaller requests.
-    TooLarge,
-    /// Finding out how far the registry got: it counts otherwise, or forgot the upload.
-    OutOfStep,
-    /// The same, after a while.
-    Passing,
-}
-
-impl Upload {
-    /// How many bytes the registry has.
-    pub fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// The least that a chunk but the last must hold.
-    pub fn min_chunk(&self) -> Option<u64> {
-        self.min_chunk
-    }
-
-    /// Adds exactly `length` bytes. A failure is final: what was read of `chunks` is gone.
-    pub async fn append(&mut self, chunks: Chunks, length: u64) -> Result<(), Error> {
-        let once = Arc::new(Once(std::sync::Mutex::new(Some(chunks))));
-        let expected = self.offset + length;
-        let body = Payload::Part { source: once, offset: self.offset, length };
-        self.patch(body, length).await?;
-        if self.offset != expected {
-            let text = format!("the registry has {} of {expected} bytes", self.offset);
-            return Err(Error::Broken { at: self.at(), text });
-        }
-        Ok(())
-    }
-
-    /// Ends the upload: what was sent has this digest.
-    pub async fn finish(mut self, digest: &Digest) -> Result<(), Error> {
-        self.object = Object::Blob(*digest);
-        self.put(digest, Payload::Empty).await
-    }
-
-    /// Tells the registry to drop what it has.
-    pub async fn cancel(self) -> Result<(), Error> {
-        let mut call = self.call(Method::DELETE, Payload::Empty);
-        call.accept = &[200, 202, 204, 404];
-        let session = &self.repository.session;
-        session.send(&self.remote, &call, &mut crate::retry::Retry::NEVER.begin()).await?;
-        Ok(())
-    }
-
-    /// Sends a whole blob, and goes on after breaks.
-    async fn send_all(
-        mut self,
-        descriptor: &Descriptor,
-        source: &Arc<dyn BlobSource>,
-        mut chunk: Option<u64>,
-    ) -> Result<(), Error> {
-        let mut patience = self.repository.retry().begin();
-        loop {
-            let before = self.offset;
-            let Err(error) = self.send_rest(descriptor, source, chunk).await else { return Ok(()) };
-            let trouble = trouble(&error);
-            let wait = match trouble {
-                Trouble::Final => return Err(error),
-                Trouble::TooLarge if chunk.is_some_and(|size| size <= SMALL_CHUNK) => {
-                    return Err(error);
-                }
-                Trouble::TooLarge => {
-                    tracing::debug!("sending smaller chunks: {error}");
-                    chunk = Some(SMALL_CHUNK);
-                    self.again().await?;
-                    continue;
-                }
-                Trouble::OutOfStep => patience.again(),
-                Trouble::Passing => patience.after(&error),
-            };
-            let Some(wait) = wait else { return Err(error) };
-            self.repository.session.will_retry(&self.object, wait, &error).await;
-            if self.catch_up(descriptor, before, matches!(trouble, Trouble::OutOfStep)).await? {
-                return Ok(());
-            }
-            if self.offset > before {
-                patience.renew();
-            }
-        }
-    }
-
-    /// Finds out where to go on after a break; `true` when the blob is there after all.
-    async fn catch_up(
-        &mut self,
-        descriptor: &Descriptor,
-        before: u64,
-        out_of_step: bool,
-    ) -> Result<bool, Error> {
-        match self.ask_status().await {
-            // Asked once and still out of step: this upload can't be understood.
-            Ok(()) if out_of_step && self.offset == before => self.again().await?,
-            Ok(()) if self.offset > descriptor.size => self.again().await?,
-            Ok(()) => {}
-            // The next attempt meets the same trouble and counts it.
-            Err(error) if error.is_transient() => {}
-            // The upload is gone: perhaps since it was ended, and only the answer was lost.
-            Err(_) => {
-                let (repository, scopes) = (self.repository.clone(), self.scopes.clone());
-                if repository.exists(&self.remote, &descriptor.digest, &scopes).await? {
-                    return Ok(true);
-                }
-                self.again().await?;
-            }
-        }
-        Ok(false)
-    }
-
-    /// Another upload in place of one that can't go on.
-    async fn again(&mut self) -> Result<(), Error> {
-        let (repository, scopes) = (self.repository.clone(), self.scopes.clone());
-        *self = repository.begin(self.remote.clone(), scopes, self.object.clone()).await?;
-        Ok(())
-    }
-
-    async fn send_rest(
-        &mut self,
-        descriptor: &Descriptor,
-        source: &Arc<dyn BlobSource>,
-        chunk: Option<u64>,
-    ) -> Result<(), Error> {
-        let size = descriptor.size;
-        let chunk = chunk.map(|chunk| chunk.max(self.min_chunk.unwrap_or(0)).max(1));
-        let part = |offset: u64, length: u64| match length {
-            0 => Payload::Empty,
-            length => Payload::Part { source: source.clone(), offset, length },
-        };
-        // One request does it all, unless it is to be in pieces or a part is there already.
-        if self.offset == 0 && chunk.is_none_or(|chunk| chunk >= size) {
-            return self.put(&descriptor.digest, part(0, size)).await;
-        }
-        while self.offset < size {
-            let left = size - self.offset;
-            let length = chunk.map_or(left, |chunk| chunk.min(left));
-            self.patch(part(self.offset, length), length).await?;
-        }
-        self.put(&descriptor.digest, Payload::Empty).await
-    }
-
-    fn at(&self) -> At {
-        Box::new(crate::error::Place {
-            method: Method::PATCH,
-            url: self.location.clone(),
-            registry: self.repository.registry().into(),
-            repository: Some(self.repository.name().into()),
-            object: self.object.clone(),
-        })
-    }
-
-    fn call(&self, method: Method, body: Payload) -> Call<'_> {
-        let target = Target::Url(self.location.clone());
-        let mut call = self.repository.call(method, target, self.object.clone(), &self.scopes);
-        call.timeout = self.repository.session.client.config.timeouts.commit;
-        if matches!(body, Payload::Empty) {
-            call.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        } else {
-            let octets = HeaderValue::from_static("application/octet-stream");
-            call.headers.insert(CONTENT_TYPE, octets);
-        }
-        call.body = body;
-        call
-    }
-
-    async fn patch(&mut self, body: Payload, length: u64) -> Result<(), Error> {
-        let mut call = self.call(Method::PATCH, body);
-        if length > 0 {
-            let range = format!("{}-{}", self.offset, self.offset + length - 1);
-            if let Ok(range) = HeaderValue::from_str(&range) {
-                call.headers.insert(CONTENT_RANGE, range);
-            }
-        }
-        call.accept = &[200, 201, 202, 204];
-        let once = &mut crate::retry::Retry::NEVER.begin();
-        let reply = self.repository.session.send(&self.remote, &call, once).await?;
-        if let Some(next) = location(&reply)? {
-            self.location = next;
-        }
-        // Servers that say how far they are know better than the count of what was sent, but
-        // none may stand still, or know more than there is.
-        let told = header::text(&reply.headers, "range").and_then(header::uploaded);
-        let (before, most) = (self.offset, self.offset + length);
-        self.offset = told.filter(|told| *told > 0).unwrap_or(most);
-        if length > 0 && !(before < self.offset && self.offset <= most) {
-            let what = format!(
-                "the registry had {before} bytes, took {length} more and says that it has {}",
-                self.offset
-            );
-            return Err(Error::protocol(reply.at, what));
-        }
-        reply.done().await;
-        Ok(())
-    }
-
-    async fn put(&self, digest: &Digest, body: Payload) -> Result<(), Error> {
-        let mut call = self.call(Method::PUT, body);
-        let text = digest.to_string();
-        let url = self.location.with_parameter("digest", &text);
-        let url = url.map_err(|why| Error::bad_url(self.at(), "Location", &text, &why))?;
-        call.target = Target::Url(url);
-        call.accept = &[200, 201, 202, 204];
-        let once = &mut crate::retry::Retry::NEVER.begin();
-        let reply = self.repository.session.send(&self.remote, &call, once).await?;
-        let stored = header::text(&reply.headers, "docker-content-digest");
-        let stored: Option<Digest> = stored.and_then(|text| text.parse().ok());
-        let differs = |other: &Digest| other.algorithm() == digest.algorithm() && other != digest;
-        if let Some(actual) = stored.filter(differs) {
-            return Err(Error::digest_mismatch(reply.at, *digest, actual));
-        }
-        reply.done().await;
-        Ok(())
-    }
-
-    /// Asks how far the registry got.
-    async fn ask_status(&mut self) -> Result<(), Error> {
-        let mut call = self.call(Method::GET, Payload::Empty);
-        call.headers.remove(CONTENT_LENGTH);
-        call.timeout = self.repository.session.client.config.timeouts.answer;
-        call.accept = &[200, 202, 204];
-        let once = &mut crate::retry::Retry::NEVER.begin();
-        let reply = self.repository.session.send(&self.remote, &call, once).await?;
-        let told = header::text(&reply.headers, "range").and_then(header::uploaded);
-        self.offset = told.unwrap_or(0);
-        if let Some(next) = location(&reply)? {
-            self.location = next;
-        }
-        reply.done().await;
-        Ok(())
-    }
-}
-
-fn trouble(error: &Error) -> Trouble {
-    match error {
-        Error::Rejected { answer, .. } if answer.status == 413 => Trouble::TooLarge,
-        Error::Rejected { answer, .. } if answer.status == 416 => Trouble::OutOfStep,
-        Error::NotFound { answer, .. } if answer.code() != Code::NameUnknown => Trouble::OutOfStep,
-        error if error.is_transient() => Trouble::Passing,
-        _ => Trouble::Final,
-    }
-}
-
-/// A source that can be read once: what the caller streams.
-struct Once(std::sync::Mutex<Option<Chunks>>);
-
-impl BlobSource for Once {
-    fn read(&self, _: u64, _: u64, _: Option<file_stream::Files>) -> Chunks {
-        let taken = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        taken.unwrap_or_else(|| {
-            let gone = std::io::Error::other("the stream was already read");
-            Box::pin(futures_util::stream::iter([Err(gone)]))
-        })
-    }
 }

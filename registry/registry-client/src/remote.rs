@@ -97,7 +97,10 @@ impl Remote {
             Payload::Empty => Outgoing::empty(activity.clone()),
             Payload::Whole(bytes) => Outgoing::whole(bytes.clone(), activity.clone()),
             Payload::Part { source, offset, length } => {
-                Outgoing::part(source.clone(), (*offset, *length), activity.clone())
+                Outgoing::part(source.clone(), *offset, Some(*length), activity.clone())
+            }
+            Payload::Growing { source } => {
+                Outgoing::part(source.clone(), 0, None, activity.clone())
             }
         };
         let wanted = Wanted {

@@ -17,7 +17,7 @@ use crate::repository::Repository;
 
 /// A blob to push. It is read more than once when an attempt fails.
 pub trait BlobSource: Send + Sync + 'static {
-    /// The bytes from `offset` on, at least `length` of them. `files` is there when they go onto a
+    /// The bytes from `offset` on, at least `length` of them, or all if there are fewer. `files` is there when they go onto a
     /// connection that can send from files; whoever has none at hand leaves it alone.
     fn read(&self, offset: u64, length: u64, files: Option<Files>) -> Chunks;
 }
@@ -27,7 +27,15 @@ pub trait BlobSource: Send + Sync + 'static {
 pub(crate) enum Payload {
     Empty,
     Whole(Bytes),
-    Part { source: Arc<dyn BlobSource>, offset: u64, length: u64 },
+    Part {
+        source: Arc<dyn BlobSource>,
+        offset: u64,
+        length: u64,
+    },
+    /// All of a blob whose length is not known yet.
+    Growing {
+        source: Arc<dyn BlobSource>,
+    },
 }
 
 impl BlobSource for Bytes {

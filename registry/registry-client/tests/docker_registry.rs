@@ -5,18 +5,19 @@
 
 mod support;
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 use oci::media_type::{DOCKER_CONFIG, DOCKER_MANIFEST, OCI_LAYER, OCI_MANIFEST};
 use oci::{Descriptor, Digest};
 use registry_client::{
-    Blob, Client, Code, Config, Credentials, Error, FileBlob, Hosts, PushOptions, Pushed,
-    Repository, Which,
+    Blob, Client, Code, Config, Credentials, Error, FileBlob, GrowingFile, Hosts, PushOptions,
+    Pushed, Repository, Which,
 };
 use support::cutter::Cutter;
 use support::images::{Image, artifact, noise};
@@ -33,10 +34,14 @@ fn repository(host: &str, name: &str) -> Repository {
     client().repository(&format!("{host}/{name}").parse().unwrap(), Credentials::Anonymous)
 }
 
-fn file(content: &[u8]) -> Arc<FileBlob> {
+fn temporary(content: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(content).unwrap();
-    Arc::new(FileBlob::new(file))
+    file
+}
+
+fn file(content: &[u8]) -> Arc<FileBlob> {
+    Arc::new(FileBlob::new(temporary(content)))
 }
 
 async fn push(repository: &Repository, image: &Image, name: &str) -> Result<Digest, Error> {
@@ -122,14 +127,20 @@ async fn blobs_are_mounted_chunked_and_streamed() {
     assert_eq!(pushed, Pushed::Mounted("base".into()));
     assert!(whole(other.blob(&descriptor, 0).await.unwrap()).await == content);
     let streamed = noise(100_000);
-    let mut upload = other.upload().await.unwrap();
-    for from in [0, 50_000] {
-        let part = streamed.slice(from..from + 50_000);
-        upload.append(Box::pin(stream::iter([Ok(part)])), 50_000).await.unwrap();
-    }
-    upload.finish(&Digest::sha256(&streamed)).await.unwrap();
-    assert!(other.blob_size(&Digest::sha256(&streamed)).await.unwrap().is_some());
-    other.upload().await.unwrap().cancel().await.unwrap();
+    let (growing, grower) = GrowingFile::new(temporary(&streamed));
+    let (tell, made) = tokio::sync::oneshot::channel();
+    let of = Descriptor::of(OCI_LAYER, &streamed);
+    let writing = async {
+        grower.grew(50_000);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        grower.grew(100_000);
+        grower.end();
+        tell.send(of.clone()).unwrap();
+    };
+    let pushing = other.push_growing(Arc::new(growing), async { made.await.ok() });
+    let ((), pushed) = tokio::join!(writing, pushing);
+    assert_eq!(pushed.unwrap(), Some(Pushed::Uploaded));
+    assert!(whole(other.blob(&of, 0).await.unwrap()).await == streamed);
     let wrong = Descriptor::new(OCI_LAYER, Digest::sha256(b"wrong"), 5);
     let error = other.push_blob(&wrong, Arc::new(Bytes::from_static(b"right")), &options).await;
     assert!(error.unwrap_err().answer().unwrap().has(Code::DigestInvalid));

@@ -14,33 +14,11 @@ use oci::media_type::{OCI_LAYER, OCI_MANIFEST};
 use oci::{Descriptor, Digest};
 use registry_client::{BlobSource, Error, FileBlob, PushOptions, Pushed, Which};
 use support::images::{Image, artifact, noise};
-use support::store::{Shared, Store};
+use support::store::{Store, holds, layer, methods, serve};
 use support::{Answer, Ending, Fake, Seen, repository};
-
-async fn serve(store: &Shared) -> Fake {
-    let store = store.clone();
-    Fake::start(move |seen| store.lock().unwrap().answer(seen)).await
-}
-
-fn layer(content: &Bytes) -> (Descriptor, Arc<dyn BlobSource>) {
-    (Descriptor::of(OCI_LAYER, content), Arc::new(content.clone()))
-}
 
 fn plain() -> PushOptions {
     PushOptions::default()
-}
-
-fn methods(fake: &Fake) -> Vec<String> {
-    fake.lines().iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
-}
-
-fn holds(store: &Shared, content: &Bytes) -> bool {
-    store
-        .lock()
-        .unwrap()
-        .blobs
-        .get(&Digest::sha256(content).to_string())
-        .is_some_and(|b| b == content)
 }
 
 #[tokio::test]
@@ -405,24 +383,6 @@ async fn credentials_do_not_follow_an_upload_to_another_server() {
     assert_eq!(put.header("authorization"), None);
     assert!(put.path.starts_with("/up?x=1&digest=sha256%3A"), "{}", put.path);
     assert_eq!(put.body, content);
-}
-
-#[tokio::test]
-async fn a_stream_goes_up_without_its_digest_being_known() {
-    let store = Store::shared();
-    let fake = serve(&store).await;
-    let content = noise(1000);
-    let mut upload = repository(&fake).upload().await.unwrap();
-    for part in [content.slice(..600), content.slice(600..)] {
-        let length = part.len() as u64;
-        upload.append(Box::pin(stream::iter([Ok(part)])), length).await.unwrap();
-    }
-    assert_eq!(upload.offset(), 1000);
-    upload.finish(&Digest::sha256(&content)).await.unwrap();
-    assert!(holds(&store, &content));
-    let upload = repository(&fake).upload().await.unwrap();
-    upload.cancel().await.unwrap();
-    assert!(store.lock().unwrap().uploads.is_empty());
 }
 
 #[tokio::test]

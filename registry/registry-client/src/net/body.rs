@@ -1,4 +1,4 @@
-//! Bodies: what is sent, with its length known before, and what comes, with a limit on
+//! Bodies: what is sent, mostly with its length known before, and what comes, with a limit on
 //! how long it may be silent. Chunks pass through as they are; nothing is copied.
 
 use std::future::Future;
@@ -59,7 +59,8 @@ enum Content {
 struct Part {
     source: Arc<dyn BlobSource>,
     offset: u64,
-    left: u64,
+    /// Bytes that are left of it; unknown where it ends when its source does.
+    left: Option<u64>,
     connection: Option<CaptureConnection>,
     chunks: Option<Chunks>,
 }
@@ -75,7 +76,7 @@ impl Part {
             {
                 connected.get_extras(&mut extras);
             }
-            source.read(offset, left, extras.remove())
+            source.read(offset, left.unwrap_or(u64::MAX), extras.remove())
         })
     }
 }
@@ -94,10 +95,11 @@ impl Outgoing {
         Self { content: Content::Whole(bytes), activity }
     }
 
-    /// Exactly `length` bytes of a blob, from `offset` on.
+    /// Exactly `length` bytes of a blob from `offset` on, or as many as there will be.
     pub(crate) fn part(
         source: Arc<dyn BlobSource>,
-        (offset, length): (u64, u64),
+        offset: u64,
+        length: Option<u64>,
         activity: Arc<Activity>,
     ) -> Self {
         let part = Part { source, offset, left: length, connection: None, chunks: None };
@@ -130,22 +132,27 @@ impl Body for Outgoing {
             }
             Content::Part(part) => part,
         };
-        if part.left == 0 {
+        if part.left == Some(0) {
             return Poll::Ready(None);
         }
         let failed = |error| Poll::Ready(Some(Err(SourceFailed(error))));
         match ready!(part.chunks().as_mut().poll_next(cx)) {
             Some(Ok(mut bytes)) => {
-                // A source that grew meanwhile must not spoil the framing.
-                bytes.truncate(usize::try_from(part.left).unwrap_or(usize::MAX));
-                part.left -= bytes.len() as u64;
+                if let Some(left) = &mut part.left {
+                    // A source that has more must not spoil the framing.
+                    bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= bytes.len() as u64;
+                }
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Some(Err(error)) => failed(error),
-            None => failed(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                format!("the content ended {} bytes early", part.left),
-            )),
+            None => match part.left {
+                None => Poll::Ready(None),
+                Some(left) => failed(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    format!("the content ended {left} bytes early"),
+                )),
+            },
         }
     }
 
@@ -153,16 +160,16 @@ impl Body for Outgoing {
         match &self.content {
             Content::Empty => true,
             Content::Whole(bytes) => bytes.is_empty(),
-            Content::Part(part) => part.left == 0,
+            Content::Part(part) => part.left == Some(0),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match &self.content {
-            Content::Empty => 0,
-            Content::Whole(bytes) => bytes.len() as u64,
-            Content::Part(part) => part.left,
-        })
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Part(part) => part.left.map_or_else(SizeHint::new, SizeHint::with_exact),
+        }
     }
 }
 

@@ -241,8 +241,10 @@ async fn read_body<S: AsyncRead + Unpin>(
     seen: &mut Seen,
     limit: Option<usize>,
 ) -> bool {
+    if seen.header("transfer-encoding").is_some() {
+        return read_chunks(stream, buffer, seen).await.is_some();
+    }
     let length: usize = seen.header("content-length").map_or(0, |text| text.parse().unwrap());
-    assert!(seen.header("transfer-encoding").is_none(), "all our bodies have a length");
     let wanted = limit.map_or(length, |limit| limit.min(length));
     while buffer.len() < wanted {
         match stream.read_buf(buffer).await {
@@ -252,6 +254,34 @@ async fn read_body<S: AsyncRead + Unpin>(
     }
     seen.body = buffer.drain(..wanted).collect();
     wanted == length
+}
+
+/// Reads a body that grows while it is sent.
+async fn read_chunks<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+    seen: &mut Seen,
+) -> Option<()> {
+    loop {
+        while !buffer.windows(2).any(|pair| pair == b"\r\n") {
+            more(stream, buffer).await?;
+        }
+        let end = buffer.windows(2).position(|pair| pair == b"\r\n")?;
+        let line = String::from_utf8(buffer.drain(..end + 2).collect()).ok()?;
+        let size = usize::from_str_radix(line.trim(), 16).ok()?;
+        while buffer.len() < size + 2 {
+            more(stream, buffer).await?;
+        }
+        seen.body.extend(buffer.drain(..size));
+        buffer.drain(..2);
+        if size == 0 {
+            return Some(());
+        }
+    }
+}
+
+async fn more<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> Option<()> {
+    stream.read_buf(buffer).await.ok().filter(|read| *read > 0).map(drop)
 }
 
 /// Sends an answer; `false` when the connection is to be closed.

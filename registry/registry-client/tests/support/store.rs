@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use oci::Digest;
+use bytes::Bytes;
+use oci::media_type::OCI_LAYER;
+use oci::{Descriptor, Digest};
+use registry_client::BlobSource;
 
-use super::{Answer, Seen};
+use super::{Answer, Fake, Seen};
 
 /// What it holds.
 #[derive(Default)]
@@ -25,6 +28,32 @@ pub struct Store {
 }
 
 pub type Shared = Arc<Mutex<Store>>;
+
+/// Serves a store.
+pub async fn serve(store: &Shared) -> Fake {
+    let store = store.clone();
+    Fake::start(move |seen| store.lock().unwrap().answer(seen)).await
+}
+
+/// A blob as a layer to push.
+pub fn layer(content: &Bytes) -> (Descriptor, Arc<dyn BlobSource>) {
+    (Descriptor::of(OCI_LAYER, content), Arc::new(content.clone()))
+}
+
+/// The methods of what came so far, without the first contact.
+pub fn methods(fake: &Fake) -> Vec<String> {
+    fake.lines().iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+}
+
+/// Whether a store has a blob.
+pub fn holds(store: &Shared, content: &Bytes) -> bool {
+    store
+        .lock()
+        .unwrap()
+        .blobs
+        .get(&Digest::sha256(content).to_string())
+        .is_some_and(|b| b == content)
+}
 
 impl Store {
     pub fn shared() -> Shared {

@@ -1,6 +1,7 @@
 //! Layers that are stored plain (as archives bring them) pushed compressed: each is compressed
-//! once, and what it became is remembered on it, so that a later push sends the same bytes. Of the
-//! documents only what names such layers is written anew, and stored beside what it was made of.
+//! once, and sent meanwhile. What it became is remembered on it, so that a later push sends the
+//! same bytes. Of the documents only what names such layers is written anew, and stored beside what
+//! it was made of.
 
 use super::flights::Claim;
 use super::gather::{Document, Source, Tree};
@@ -16,9 +17,13 @@ use archive::{Compression, compress_blocks};
 use oci::image::{Index, Manifest, Node};
 use oci::media_type as media;
 use oci::{Descriptor, Digest};
+use registry_client::{Grower, GrowingFile};
+use std::cell::Cell;
 use std::collections::HashMap;
-use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{self, Read, Write};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
 
 /// What a push's label asks for.
 pub(super) fn wanted(text: &str) -> Result<Compression, Error> {
@@ -41,28 +46,105 @@ pub(super) struct Packer<'a> {
 }
 
 /// What a plain layer is pushed as.
-pub(super) struct Packed {
-    pub(super) of: Descriptor,
-    /// Repositories that are known to hold it.
-    pub(super) sources: Vec<Source>,
-    /// What was made now, and is not stored yet.
-    pub(super) fresh: Option<Fresh>,
+pub(super) enum Form {
+    /// It is stored, and these repositories are known to hold it.
+    Stored { of: Descriptor, sources: Vec<Source> },
+    /// It has to be made.
+    Unmade(Unmade),
 }
 
-/// A layer that was compressed just now. It can be sent while [`Packer::keep`] waits for the disk.
-pub(super) struct Fresh {
-    layer: Digest,
+/// A layer that was never compressed in this form.
+pub(super) struct Unmade {
+    layer: Descriptor,
     key: &'static str,
-    blob: BlobSink,
-    /// Until it is known, nobody else compresses that layer.
+    kind: &'static str,
+    /// Until its form is known, nobody else compresses that layer.
     _flight: Claim,
 }
 
-impl Fresh {
-    /// The blob's bytes.
-    pub(super) fn open(&self) -> Result<std::fs::File, Error> {
-        let what = || format!("reading the compressed form of {}", self.layer);
-        self.blob.writer.data().map_err(|e| Error::io(what())(e))
+/// How much of a layer is in how much of its compressed form: what bytes that are sent mean for the
+/// layer.
+#[derive(Debug, Default)]
+pub(super) struct Ratio(Mutex<(u64, u64)>);
+
+impl Ratio {
+    pub(super) fn new(layer: u64, form: u64) -> Self {
+        Self(Mutex::new((layer, form)))
+    }
+
+    fn set(&self, layer: u64, form: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (layer, form);
+    }
+
+    /// Bytes of the layer that so many bytes of its form stand for.
+    pub(super) fn of(&self, bytes: u64) -> u64 {
+        let (layer, form) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = u128::from(layer) * u128::from(bytes) / u128::from(form.max(1));
+        u64::try_from(part).unwrap_or(layer).min(layer)
+    }
+}
+
+/// A compressed form on its way into being, for whoever sends it.
+pub(super) struct Growing {
+    pub(super) source: Arc<GrowingFile>,
+    pub(super) ratio: Arc<Ratio>,
+    /// What it is, once it is whole; an error if it will never be.
+    pub(super) made: oneshot::Receiver<Descriptor>,
+}
+
+/// A layer that is being compressed, the only one of its push.
+pub(super) struct Making<'a> {
+    packer: &'a Packer<'a>,
+    unmade: Unmade,
+    /// The ingest that the form is written to.
+    reference: String,
+    form: Grown,
+    made: oneshot::Sender<Descriptor>,
+    alone: MutexGuard<'a, ()>,
+}
+
+/// Where a form is written to, telling how far it is.
+struct Grown {
+    sink: BlobSink,
+    grower: Grower,
+    ratio: Arc<Ratio>,
+    /// Bytes of the layer that were read.
+    read: Rc<Cell<u64>>,
+}
+
+impl Write for Grown {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let count = self.sink.write(buf)?;
+        self.ratio.set(self.read.get(), self.sink.size);
+        self.grower.grew(self.sink.size);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Making<'_> {
+    /// Compresses the layer, stores its form, and remembers it on the layer; gives up when
+    /// `waiter` does, and leaves nothing then.
+    pub(super) fn finish(self, waiter: &Waiter) -> Result<Descriptor, Error> {
+        let Self { packer, unmade, reference, form, made, alone } = self;
+        let layer = unmade.layer.digest;
+        let compressed = packer.compress(&layer, form, waiter);
+        drop(alone);
+        let Grown { sink, grower, .. } = compressed.inspect_err(|_| {
+            // The next attempt begins at the start: this one's bytes are of no use.
+            let _ = packer.state.ingest_abort(packer.context, &reference);
+        })?;
+        let of = Descriptor::new(unmade.kind, sink.writer.digest(), sink.size);
+        packer.lock().insert(layer, of.clone());
+        // The sender may be gone.
+        let _ = made.send(of.clone());
+        grower.end();
+        // It is on its way while the disk is waited for.
+        packer.keep(&layer, unmade.key, sink)?;
+        Ok(of)
     }
 }
 
@@ -76,8 +158,8 @@ impl<'a> Packer<'a> {
         Self { state, context, waiter, form, alone: Mutex::default(), packed: Mutex::default() }
     }
 
-    /// The compressed form of a plain layer: known, or made now; `told` hears how far that is.
-    pub(super) fn layer(&self, layer: &Descriptor, told: impl FnMut(u64)) -> Result<Packed, Error> {
+    /// The compressed form of a plain layer, if it is known.
+    pub(super) fn layer(&self, layer: &Descriptor) -> Result<Form, Error> {
         let (state, context) = (self.state, self.context);
         let (key, kind) = match self.form {
             Compression::Zstd => ("containerd.io/gc.ref.content.zstd", media::OCI_LAYER_ZSTD),
@@ -95,21 +177,41 @@ impl<'a> Packer<'a> {
         {
             let of = Descriptor::new(kind, digest, size);
             self.lock().insert(layer.digest, of.clone());
-            return Ok(Packed { of, sources, fresh: None });
+            return Ok(Form::Stored { of, sources });
         }
-        let blob = {
-            let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
-            self.compress(layer, told)?
-        };
-        let of = Descriptor::new(kind, blob.writer.digest(), blob.size);
-        self.lock().insert(layer.digest, of.clone());
-        let fresh = Fresh { layer: layer.digest, key, blob, _flight: flight };
-        Ok(Packed { of, sources: Vec::new(), fresh: Some(fresh) })
+        Ok(Form::Unmade(Unmade { layer: layer.clone(), key, kind, _flight: flight }))
+    }
+
+    /// Begins to compress a layer, once no other is.
+    pub(super) fn begin(&self, unmade: Unmade) -> Result<(Making<'_>, Growing), Error> {
+        let alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = unmade.layer.digest;
+        let reference = format!("compress-{:?}-{digest}", self.form);
+        let mut writer = Writer::open(self.state, self.context, &reference, 0, None)?;
+        // What an attempt left that was killed is of no use: compression begins at the start.
+        writer.truncate()?;
+        let file = writer.data();
+        let file =
+            file.map_err(|e| Error::io(format!("reading the compressed form of {digest}"))(e))?;
+        let (source, grower) = GrowingFile::new(file);
+        let (tell, made) = oneshot::channel();
+        let ratio = Arc::new(Ratio::default());
+        let growing = Growing { source: Arc::new(source), ratio: Arc::clone(&ratio), made };
+        let form = Grown { sink: BlobSink { writer, size: 0 }, grower, ratio, read: Rc::default() };
+        Ok((Making { packer: self, unmade, reference, form, made: tell, alone }, growing))
+    }
+
+    fn compress(&self, layer: &Digest, form: Grown, waiter: &Waiter) -> Result<Grown, Error> {
+        let (file, _) = self.state.content_open(self.context, layer)?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let go_on = || waiter.wait(std::future::ready(())).map_err(Failed);
+        let source = Counted { from: file, read: Rc::clone(&form.read) };
+        compress_blocks(source, form, self.form, threads, go_on).map_err(|Failed(e)| e)
     }
 
     /// Stores what a layer was compressed to, and remembers it on the layer.
-    pub(super) fn keep(&self, fresh: Fresh) -> Result<(), Error> {
-        let Fresh { layer, key, blob: BlobSink { writer, size }, _flight } = fresh;
+    fn keep(&self, layer: &Digest, key: &str, form: BlobSink) -> Result<(), Error> {
+        let BlobSink { writer, size } = form;
         let digest = writer.digest();
         let labels = Labels::from([(UNCOMPRESSED.to_owned(), layer.to_string())]);
         match writer.commit(size, Some(digest), labels) {
@@ -118,10 +220,10 @@ impl<'a> Packer<'a> {
         }
         let labels = Labels::from([(key.to_owned(), digest.to_string())]);
         let paths = [format!("labels.{key}")];
-        self.state.content_update(self.context, &layer, &labels, &paths).map(drop)
+        self.state.content_update(self.context, layer, &labels, &paths).map(drop)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Descriptor>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Descriptor>> {
         self.packed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -133,19 +235,6 @@ impl<'a> Packer<'a> {
         }
         let info = state.content_info(context, digest).ok();
         Ok(info.map(|info| (info.size, source::all(&info.labels))))
-    }
-
-    fn compress(&self, layer: &Descriptor, told: impl FnMut(u64)) -> Result<BlobSink, Error> {
-        let (file, _) = self.state.content_open(self.context, &layer.digest)?;
-        let reference = format!("compress-{:?}-{}", self.form, layer.digest);
-        let mut writer = Writer::open(self.state, self.context, &reference, 0, None)?;
-        // What an earlier attempt left is of no use: compression begins at the start.
-        writer.truncate()?;
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let sink = BlobSink { writer, size: 0 };
-        let go_on = || self.waiter.wait(std::future::ready(())).map_err(Failed);
-        let source = Heard { from: file, at: 0, told };
-        compress_blocks(source, sink, self.form, threads, go_on).map_err(|Failed(e)| e)
     }
 
     /// The documents of a tree, naming layers by what they became. Docker's schema 2 has no zstd:
@@ -220,19 +309,17 @@ struct Anew {
     labels: Labels,
 }
 
-/// A file that is read, and whoever hears how far.
-struct Heard<F> {
+/// A file that is read, and how far.
+struct Counted {
     from: std::fs::File,
-    at: u64,
-    told: F,
+    read: Rc<Cell<u64>>,
 }
 
-impl<F: FnMut(u64)> Read for Heard<F> {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.from.read(buf)?;
-        self.at += n as u64;
-        (self.told)(self.at);
-        Ok(n)
+impl Read for Counted {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buf)?;
+        self.read.set(self.read.get() + count as u64);
+        Ok(count)
     }
 }
 

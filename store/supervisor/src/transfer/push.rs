@@ -1,8 +1,8 @@
 //! Pushing: blobs first, side by side, each by the cheapest way (there already, mounted from
-//! another repository, sent, where it is wanted compressed); then manifests, children before their
-//! index.
+//! another repository, sent, where it is wanted compressed while it is made); then manifests,
+//! children before their index.
 
-use super::compress::{self, Packed, Packer, is_plain};
+use super::compress::{self, Form, Growing, Packer, Ratio, Unmade, is_plain};
 use super::gather::{Piece, Source, Tree, gather};
 use super::progress::{Job, Moving, Progress, Retries};
 use super::remote::Remote;
@@ -14,7 +14,9 @@ use containerd_api::transfer_types::ImageStore;
 use futures_util::StreamExt as _;
 use oci::media_type::is_foreign_layer;
 use oci::{Descriptor, Reference};
-use registry_client::{BlobSource, Chunks, FileBlob, Files, PushOptions, Pushed, Relay, Which};
+use registry_client::{
+    BlobSource, Chunks, FileBlob, Files, PushOptions, Pushed, Relay, Repository, Which,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -137,44 +139,56 @@ impl Push<'_> {
         let Some(packer) = self.packer.filter(|_| is_plain(of) && is_here) else {
             return self.send_stored(of, &piece.sources, of.size, job);
         };
-        // The first half of the way is the compression.
-        let Packed { of: packed, sources, fresh } = packer.layer(of, |at| job.moved(at / 2))?;
-        let Some(fresh) = fresh else {
-            return self.send_stored(&packed, &sources, of.size, job);
-        };
-        let inner = Arc::new(FileBlob::new(fresh.open()?));
-        let scale = Scale { base: of.size / 2, whole: of.size, sent: packed.size };
-        // It is on its way while the store waits for the disk.
-        let (sent, kept) = std::thread::scope(|scope| {
-            let keeping = scope.spawn(|| packer.keep(fresh));
-            let sent = self.send(&packed, &sources, inner, scale, job);
-            let panicked = |_| Err(Error::Other("a worker panicked".into()));
-            (sent, keeping.join().unwrap_or_else(panicked))
-        });
-        kept.and(sent)?;
-        self.remember(&packed)
+        match packer.layer(of)? {
+            Form::Stored { of: packed, sources } => {
+                self.send_stored(&packed, &sources, of.size, job)
+            }
+            Form::Unmade(unmade) => self.send_fresh(packer, unmade, job),
+        }
     }
 
-    /// Has the registry hold a blob that is not made now, the form of a layer of `whole` bytes.
+    /// Compresses a layer, and has the registry hold what it becomes, which is sent meanwhile.
+    fn send_fresh(&self, packer: &Packer<'_>, unmade: Unmade, job: &Arc<Job>) -> Result<(), Error> {
+        let (making, growing) = packer.begin(unmade)?;
+        let waiter = self.remote.waiter.child();
+        let (made, sent) = std::thread::scope(|scope| {
+            // What can't be sent need not be made.
+            let send = || self.send_growing(growing, job).inspect_err(|_| waiter.cancel());
+            let sending = scope.spawn(send);
+            let made = making.finish(&waiter);
+            let panicked = |_| Err(Error::Other("a worker panicked".into()));
+            (made, sending.join().unwrap_or_else(panicked))
+        });
+        match (made, sent) {
+            // One of them made the other give up.
+            (Err(Error::Cancelled(_)), Err(cause)) => Err(cause),
+            (made, sent) => {
+                let of = made?;
+                sent?;
+                self.remember(&of)
+            }
+        }
+    }
+
+    fn send_growing(&self, growing: Growing, job: &Arc<Job>) -> Result<(), Error> {
+        let _place = self.remote.place()?;
+        let Growing { source, ratio, made } = growing;
+        let source = Arc::new(Counted { inner: source, job: Arc::clone(job), ratio });
+        let made = async { made.await.ok() };
+        let pushed = self.remote.wait(self.watched(job).push_growing(source, made))?;
+        // Why there is nothing to push, whoever makes it says.
+        if let Some(pushed) = pushed {
+            self.done(job, pushed);
+        }
+        Ok(())
+    }
+
+    /// Has the registry hold a blob that is there, the form of a layer of `whole` bytes.
     fn send_stored(
         &self,
         of: &Descriptor,
         sources: &[Source],
         whole: u64,
-        job: &Arc<Job>,
-    ) -> Result<(), Error> {
-        let inner = self.source(of, sources)?;
-        self.send(of, sources, inner, Scale { base: 0, whole, sent: of.size }, job)?;
-        self.remember(of)
-    }
-
-    /// Has the registry hold a blob.
-    fn send(
-        &self,
-        of: &Descriptor,
-        sources: &[Source],
-        inner: Arc<dyn BlobSource>,
-        scale: Scale,
         job: &Arc<Job>,
     ) -> Result<(), Error> {
         let _place = self.remote.place()?;
@@ -184,10 +198,21 @@ impl Push<'_> {
             mount_from: from.map(|(_, p)| p.clone()).collect(),
             ..PushOptions::default()
         };
-        let source = Arc::new(Counted { inner, job: Arc::clone(job), scale });
+        let inner = self.source(of, sources)?;
+        let ratio = Arc::new(Ratio::new(whole, of.size));
+        let source = Arc::new(Counted { inner, job: Arc::clone(job), ratio });
+        let pushed = self.remote.wait(self.watched(job).push_blob(of, source, &options))?;
+        self.done(job, pushed);
+        self.remember(of)
+    }
+
+    /// The repository, telling a job's client when something is tried again.
+    fn watched(&self, job: &Arc<Job>) -> Repository {
         let watch = Retries { progress: self.progress.clone(), job: Arc::clone(job) };
-        let repository = self.remote.repository.clone().with_watch(Arc::new(watch));
-        let pushed = self.remote.wait(repository.push_blob(of, source, &options))?;
+        self.remote.repository.clone().with_watch(Arc::new(watch))
+    }
+
+    fn done(&self, job: &Job, pushed: Pushed) {
         match pushed {
             Pushed::Existed => self.progress.done(job, "already exists"),
             Pushed::Mounted(from) => {
@@ -196,7 +221,6 @@ impl Push<'_> {
             }
             Pushed::Uploaded => self.progress.done(job, "complete"),
         }
-        Ok(())
     }
 
     /// Where a blob's bytes come from: the store, else the registry that it was pulled from.
@@ -252,36 +276,21 @@ fn root_of(reference: &Reference, root: &Descriptor) -> Result<Which, Error> {
     }
 }
 
-/// What bytes that are sent mean for the layer that they are the form of.
-#[derive(Clone, Copy)]
-struct Scale {
-    base: u64,
-    whole: u64,
-    sent: u64,
-}
-
-impl Scale {
-    fn at(self, bytes: u64) -> u64 {
-        let left = u128::from(self.whole.saturating_sub(self.base));
-        let part = left * u128::from(bytes) / u128::from(self.sent.max(1));
-        self.base + u64::try_from(part).unwrap_or(self.whole)
-    }
-}
-
 /// Tells a job how much of a blob was sent.
 struct Counted {
     inner: Arc<dyn BlobSource>,
     job: Arc<Job>,
-    scale: Scale,
+    ratio: Arc<Ratio>,
 }
 
 impl BlobSource for Counted {
     fn read(&self, offset: u64, length: u64, files: Option<Files>) -> Chunks {
-        let (job, scale, mut at) = (Arc::clone(&self.job), self.scale, offset);
+        let (job, ratio) = (Arc::clone(&self.job), Arc::clone(&self.ratio));
+        let mut at = offset;
         Box::pin(self.inner.read(offset, length, files).map(move |chunk| {
             if let Ok(chunk) = &chunk {
                 at += chunk.len() as u64;
-                job.moved(scale.at(at));
+                job.moved(ratio.of(at));
             }
             chunk
         }))

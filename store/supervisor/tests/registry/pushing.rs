@@ -1,6 +1,7 @@
 //! What a client of Transfer may ask of a push beyond what containerd knows: compressed layers,
 //! and foreign ones.
 
+use crate::fake::{Act, Fake};
 use crate::origin::{Layer, documents, noise, put_blob, put_image, put_manifest, tar};
 use archive::Compression;
 use containerd_api::any::pack;
@@ -13,9 +14,9 @@ use lab::{Registry, RegistryKind};
 use oci::{Digest, media_type};
 use serde_json::Value;
 use std::sync::Arc;
-use supervisor::State;
 use supervisor::streaming::Streams;
 use supervisor::transfer::Service;
+use supervisor::{Context, State};
 
 /// A store and a registry, and what moves between them.
 struct Way {
@@ -40,20 +41,22 @@ impl Way {
     }
 
     fn remote(&self, name: &str) -> prost_types::Any {
-        let resolver = RegistryResolver { default_scheme: "http".into(), ..Default::default() };
-        let reference = format!("{}/{name}", self.registry.address());
-        pack(&OciRegistry { reference, resolver: Some(resolver) })
+        remote(&format!("{}/{name}", self.registry.address()))
     }
 
     async fn pull(&self, name: &str, store: &ImageStore) {
-        self.call(self.remote(name), pack(store)).await;
+        self.call(self.remote(name), pack(store)).await.unwrap();
     }
 
     async fn push(&self, store: &ImageStore, name: &str) {
-        self.call(pack(store), self.remote(name)).await;
+        self.call(pack(store), self.remote(name)).await.unwrap();
     }
 
-    async fn call(&self, source: prost_types::Any, destination: prost_types::Any) {
+    async fn call(
+        &self,
+        source: prost_types::Any,
+        destination: prost_types::Any,
+    ) -> Result<(), tonic::Status> {
         let wish = api::TransferRequest {
             source: Some(source),
             destination: Some(destination),
@@ -61,7 +64,7 @@ impl Way {
         };
         let mut request = tonic::Request::new(wish);
         request.metadata_mut().insert("containerd-namespace", "n".parse().unwrap());
-        self.service.transfer(request).await.unwrap();
+        self.service.transfer(request).await.map(drop)
     }
 
     /// The manifest that the registry has.
@@ -77,6 +80,11 @@ impl Way {
         let target = format!("/v2/{name}/blobs/{}", Digest::sha256(blob));
         self.registry.send("HEAD", &target, &[], b"").unwrap().status == 200
     }
+}
+
+fn remote(reference: &str) -> prost_types::Any {
+    let resolver = RegistryResolver { default_scheme: "http".into(), ..Default::default() };
+    pack(&OciRegistry { reference: reference.into(), resolver: Some(resolver) })
 }
 
 fn store(name: &str, labels: &[(&str, &str)]) -> ImageStore {
@@ -111,6 +119,30 @@ async fn a_plain_layer_is_compressed_at_its_first_push_and_never_again() {
     way.push(&store("a:1", &[]), "plain:1").await;
     assert_eq!(way.manifest("plain").0, from.digest);
     assert_eq!(way.state.inconsistencies().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_push_leaves_nothing_of_what_was_compressed_for_it() {
+    let way = Way::new();
+    let text: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let plain = Layer::new(&tar(&[("text", &text)]), Compression::None);
+    put_image(&way.registry, "a", "1", std::slice::from_ref(&plain), "amd64");
+    way.pull("a:1", &store("a:1", &[])).await;
+    let fake = Fake::start();
+    fake.rule(|asked| {
+        let refusal = r#"{"errors":[{"code":"DENIED","message":"not here"}]}"#;
+        if asked.method == "POST" { Act::Say(403, Vec::new(), refusal.into()) } else { Act::Serve }
+    });
+    let wish = store("a:1", &[(containerd_api::PUSH_COMPRESSION_LABEL, "gzip")]);
+    let to = remote(&format!("{}/a:1", fake.address));
+    let refused = way.call(pack(&wish), to).await.unwrap_err();
+    assert!(refused.message().contains("not here"), "{refused}");
+    let context = Context::new("n");
+    assert_eq!(way.state.ingests(&context).unwrap(), Vec::new());
+    assert_eq!(way.state.inconsistencies().unwrap(), Vec::<String>::new());
+    // And it is in nobody's way.
+    way.push(&wish, "b:1").await;
+    assert_ne!(way.manifest("b").1["layers"][0]["digest"], Digest::sha256(&plain.blob).to_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]
