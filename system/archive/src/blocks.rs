@@ -1,7 +1,8 @@
 //! Compression in blocks of a fixed size, side by side: fast, and the same bytes whatever the
-//! number of threads. Each block is a gzip member or a zstd frame of its own, which readers of
-//! either format take as one stream. Data that does not shrink is stored.
+//! number of threads. Each block is a zstd frame or gzip members of its own, which readers of either
+//! format take as one stream. Data that does not shrink is stored.
 
+use crate::noise::Detector;
 use crate::{ArchiveError, Compression};
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,10 +12,6 @@ use std::thread::Scope;
 const BLOCK: usize = 1 << 20;
 /// Blocks a thread that are read and not yet written: bounds the memory.
 const AHEAD: usize = 4;
-/// How much of a block, evenly spread over it, is looked at before all of it is compressed.
-const SAMPLES: usize = 8;
-const SAMPLE: usize = 16 << 10;
-
 /// Compresses `source` into `sink` on `threads` threads, while this one reads and writes. `go_on`
 /// is asked between blocks: an error of it ends the work.
 pub fn compress_blocks<R: Read, W: Write, E: From<ArchiveError>>(
@@ -124,20 +121,15 @@ fn gone() -> ArchiveError {
 
 enum Packer {
     Plain,
-    Gzip { fast: libdeflater::Compressor, stored: libdeflater::Compressor },
+    Gzip(Deflate),
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
 impl Packer {
     fn new(form: Compression) -> Result<Self, ArchiveError> {
-        let gzip = |level| {
-            let level = libdeflater::CompressionLvl::new(level).unwrap_or_default();
-            libdeflater::Compressor::new(level)
-        };
         Ok(match form {
             Compression::None => Self::Plain,
-            // 1 is the fastest that compresses.
-            Compression::Gzip => Self::Gzip { fast: gzip(1), stored: gzip(0) },
+            Compression::Gzip => Self::Gzip(Deflate::new()),
             Compression::Zstd => Self::Zstd(zstd::bulk::Compressor::new(1).map_err(failed)?),
         })
     }
@@ -145,25 +137,13 @@ impl Packer {
     fn pack(&mut self, block: &mut Block) -> Result<(), ArchiveError> {
         let data = &block.data[..block.len];
         let packed = &mut block.packed;
-        let room = |packed: &mut Vec<u8>, bound: usize| {
-            if packed.len() < bound {
-                packed.resize(bound, 0);
-            }
-        };
         block.packed_len = match self {
             Self::Plain => {
                 room(packed, data.len());
                 packed[..data.len()].copy_from_slice(data);
                 data.len()
             }
-            Self::Gzip { fast, stored } => {
-                room(
-                    packed,
-                    fast.gzip_compress_bound(BLOCK).max(stored.gzip_compress_bound(BLOCK)),
-                );
-                let by = if is_noise(data, fast, packed) { stored } else { fast };
-                by.gzip_compress(data, packed).map_err(failed)?
-            }
+            Self::Gzip(deflate) => deflate.pack(data, packed)?,
             Self::Zstd(compressor) => {
                 room(packed, zstd::zstd_safe::compress_bound(BLOCK));
                 compressor.compress_to_buffer(data, packed.as_mut_slice()).map_err(failed)?
@@ -173,32 +153,40 @@ impl Packer {
     }
 }
 
-/// Whether a block is not worth compressing: libdeflate looks at every byte of it all the same, and
-/// is ten times as fast when it stores. Where bytes are not equally frequent there is no doubt;
-/// where they are, samples are tried.
-fn is_noise(block: &[u8], by: &mut libdeflater::Compressor, room: &mut [u8]) -> bool {
-    if block.len() < SAMPLES * SAMPLE {
-        return false;
+/// Makes room for so many bytes.
+fn room(packed: &mut Vec<u8>, bound: usize) {
+    if packed.len() < bound {
+        packed.resize(bound, 0);
     }
-    let apart = (block.len() - SAMPLE) / (SAMPLES - 1);
-    let samples = (0..SAMPLES).map(|n| &block[n * apart..][..SAMPLE]);
-    let mut counts = [0_u32; 256];
-    for byte in samples.clone().flatten() {
-        counts[usize::from(*byte)] += 1;
+}
+
+/// Gzip, in which noise is stored.
+struct Deflate {
+    fast: libdeflater::Compressor,
+    stored: libdeflater::Compressor,
+    noise: Detector,
+}
+
+impl Deflate {
+    fn new() -> Self {
+        let of = |level| {
+            let level = libdeflater::CompressionLvl::new(level).unwrap_or_default();
+            libdeflater::Compressor::new(level)
+        };
+        // 1 is the fastest that compresses.
+        Self { fast: of(1), stored: of(0), noise: Detector::new() }
     }
-    // 512 each in the mean; of noise hardly any is 25 % off.
-    let mean = (SAMPLES * SAMPLE / counts.len()) as u32;
-    if counts.iter().any(|count| count.abs_diff(mean) > mean / 4) {
-        return false;
-    }
-    let mut packed = 0;
-    for sample in samples {
-        match by.gzip_compress(sample, room) {
-            Ok(size) => packed += size,
-            Err(_) => return false,
+
+    /// Packs a block as one member for each of its parts; how long they are together.
+    fn pack(&mut self, data: &[u8], packed: &mut Vec<u8>) -> Result<usize, ArchiveError> {
+        let mut at = 0;
+        for part in self.noise.parts(data) {
+            let by = if part.is_noise { &mut self.stored } else { &mut self.fast };
+            room(packed, at + by.gzip_compress_bound(part.range.len()));
+            at += by.gzip_compress(&data[part.range], &mut packed[at..]).map_err(failed)?;
         }
+        Ok(at)
     }
-    packed >= SAMPLES * SAMPLE
 }
 
 fn failed(e: impl std::fmt::Display) -> ArchiveError {
@@ -244,15 +232,16 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_noise_is_compressed() {
+    fn noise_among_other_things_is_stored_and_all_of_it_comes_back() {
         let noise = noise(BLOCK);
-        // Every byte is as frequent as any other in each of them.
-        let counted: Vec<u8> = (0..BLOCK).map(|n| (n % 256) as u8).collect();
-        let repeated = noise[..8000].repeat(BLOCK / 8000);
-        let half = [&noise[..BLOCK / 2], &vec![0; BLOCK / 2]].concat();
-        for (data, most) in [(&counted, 0.1), (&repeated, 0.1), (&half, 0.6)] {
-            let packed = pack(data, Compression::Gzip, 1).len() as f64;
-            assert!(packed < data.len() as f64 * most, "{packed} of {}", data.len());
+        let text = b"all work and no play ".repeat(3000);
+        let data = [&noise[..200_000], &text, &noise[..100_000], &text, &noise[..500_000]].concat();
+        for form in [Compression::Gzip, Compression::Zstd] {
+            let packed = pack(&data, form, 2);
+            assert!(packed.len() < 200_000 + 100_000 + 500_000 + 8000, "{form:?} {}", packed.len());
+            let mut back = Vec::new();
+            Decompressor::new(&packed[..]).unwrap().read_to_end(&mut back).unwrap();
+            assert!(back == data, "{form:?}");
         }
     }
 

@@ -11,6 +11,7 @@ mod error;
 mod hash;
 mod join;
 mod member;
+mod noise;
 mod pack;
 mod rare;
 mod read;
