@@ -51,7 +51,7 @@ pub use hosts::{
 pub use login::Login;
 pub use manifest::{Parsed, RawManifest};
 pub use net::{Chunks, Proxies};
-pub use push::{PushOptions, Pushed};
+pub use push::{GrowingUpload, PushOptions, Pushed};
 pub use repository::{MAX_CONFIG, MAX_MANIFEST, Repository, Which};
 pub use retry::Retry;
 pub use scope::{Scope, Scopes};

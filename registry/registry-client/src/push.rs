@@ -72,51 +72,12 @@ impl Repository {
         Ok(Pushed::Uploaded)
     }
 
-    /// Sees to it that the repository holds a blob that is still being made: it is sent as it
-    /// grows, in one request, and its digest is named when it is known. Reading `source` waits for
-    /// what is not there yet. `made` is what the blob is in the end; where it is `None` there will
-    /// be none, and so nothing is pushed.
-    pub async fn push_growing(
-        &self,
-        source: Arc<dyn BlobSource>,
-        made: impl Future<Output = Option<Descriptor>>,
-    ) -> Result<Option<Pushed>, Error> {
+    /// Begins an upload of a blob that is still to be made.
+    pub async fn begin_upload(&self) -> Result<GrowingUpload, Error> {
         let remote = self.session.writer().await?;
         let scopes = self.scopes(&["pull", "push"]);
-        let mut upload = Upload::begin(self, &remote, &scopes, Object::Upload).await?;
-        let mut made = pin!(made);
-        let mut sending = Box::pin(upload.grow(&source));
-        let (descriptor, ended) = tokio::select! {
-            sent = &mut sending => match sent {
-                Err(error) if upload::is_refused(&error) => return Err(error),
-                // It can be sent from where that broke, once it is known what it is.
-                sent => (made.await, Some(sent)),
-            },
-            descriptor = &mut made => (descriptor, None),
-        };
-        let Some(descriptor) = descriptor else {
-            drop(sending);
-            upload.cancel().await;
-            return Ok(None);
-        };
-        let sent = tokio::select! {
-            biased;
-            sent = async {
-                match ended {
-                    Some(sent) => sent,
-                    None => sending.as_mut().await,
-                }
-            } => sent,
-            // Then the rest of it need not be sent.
-            Ok(true) = self.exists(&remote, &descriptor.digest, &scopes) => {
-                drop(sending);
-                upload.cancel().await;
-                return Ok(Some(Pushed::Existed));
-            }
-        };
-        drop(sending);
-        upload.end(&descriptor, &source, sent).await?;
-        Ok(Some(Pushed::Uploaded))
+        let upload = Upload::begin(self, &remote, &scopes, Object::Upload).await?;
+        Ok(GrowingUpload { repository: self.clone(), remote, scopes, upload })
     }
 
     pub(crate) async fn exists(
@@ -160,6 +121,65 @@ impl Repository {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// An upload for a blob that is still to be made.
+pub struct GrowingUpload {
+    repository: Repository,
+    remote: Arc<Remote>,
+    scopes: Scopes,
+    upload: Upload,
+}
+
+impl GrowingUpload {
+    /// Has the repository hold the blob: it is sent as it grows, in one request, and its digest is
+    /// named when it is known. Reading `source` waits for what is not there yet. `made` is what the
+    /// blob is in the end; where it is `None` there will be none, and so nothing is pushed.
+    pub async fn push(
+        self,
+        source: Arc<dyn BlobSource>,
+        made: impl Future<Output = Option<Descriptor>>,
+    ) -> Result<Option<Pushed>, Error> {
+        let Self { repository, remote, scopes, mut upload } = self;
+        let mut made = pin!(made);
+        let mut sending = Box::pin(upload.grow(&source));
+        let (descriptor, ended) = tokio::select! {
+            sent = &mut sending => match sent {
+                Err(error) if upload::is_refused(&error) => return Err(error),
+                // It can be sent from where that broke, once it is known what it is.
+                sent => (made.await, Some(sent)),
+            },
+            descriptor = &mut made => (descriptor, None),
+        };
+        let Some(descriptor) = descriptor else {
+            drop(sending);
+            upload.cancel().await;
+            return Ok(None);
+        };
+        let sent = tokio::select! {
+            biased;
+            sent = async {
+                match ended {
+                    Some(sent) => sent,
+                    None => sending.as_mut().await,
+                }
+            } => sent,
+            // Then the rest of it need not be sent.
+            Ok(true) = repository.exists(&remote, &descriptor.digest, &scopes) => {
+                drop(sending);
+                upload.cancel().await;
+                return Ok(Some(Pushed::Existed));
+            }
+        };
+        drop(sending);
+        upload.end(&descriptor, &source, sent).await?;
+        Ok(Some(Pushed::Uploaded))
+    }
+
+    /// Drops it: nothing comes.
+    pub async fn cancel(self) {
+        self.upload.cancel().await;
     }
 }
 

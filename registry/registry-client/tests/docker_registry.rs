@@ -137,7 +137,9 @@ async fn blobs_are_mounted_chunked_and_streamed() {
         grower.end();
         tell.send(of.clone()).unwrap();
     };
-    let pushing = other.push_growing(Arc::new(growing), async { made.await.ok() });
+    let upload = other.begin_upload().await.unwrap();
+    let pushing = upload.push(Arc::new(growing), async { made.await.ok() });
+    other.begin_upload().await.unwrap().cancel().await;
     let ((), pushed) = tokio::join!(writing, pushing);
     assert_eq!(pushed.unwrap(), Some(Pushed::Uploaded));
     assert!(whole(other.blob(&of, 0).await.unwrap()).await == streamed);

@@ -60,10 +60,9 @@ async fn a_blob_goes_up_while_it_grows() {
     let (tell, made) = tokio::sync::oneshot::channel();
     let source = growing.source.clone();
     let repository = repository(&fake);
-    let pushing =
-        tokio::spawn(
-            async move { repository.push_growing(source, async { made.await.ok() }).await },
-        );
+    let pushing = tokio::spawn(async move {
+        repository.begin_upload().await?.push(source, async { made.await.ok() }).await
+    });
     for part in content.chunks(700_001) {
         growing.write(part);
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -92,7 +91,8 @@ async fn a_blob_that_turns_out_to_be_there_is_not_sent_to_its_end() {
     growing.write(&content[..5000]);
     // It is known what it is, and the rest does not come.
     let made = async move { Some(descriptor) };
-    let pushed = repository.push_growing(growing.source.clone(), made).await.unwrap();
+    let upload = repository.begin_upload().await.unwrap();
+    let pushed = upload.push(growing.source.clone(), made).await.unwrap();
     assert_eq!(pushed, Some(Pushed::Existed));
     assert_eq!(methods(&fake).last().unwrap(), "DELETE");
     assert!(store.lock().unwrap().uploads.is_empty());
@@ -110,7 +110,8 @@ async fn a_blob_that_is_given_up_leaves_no_upload() {
         drop(writer);
         None
     };
-    assert_eq!(repository(&fake).push_growing(source, made).await.unwrap(), None);
+    let upload = repository(&fake).begin_upload().await.unwrap();
+    assert_eq!(upload.push(source, made).await.unwrap(), None);
     assert_eq!(writes(&fake).last().unwrap(), "DELETE");
     let store = store.lock().unwrap();
     assert!(store.uploads.is_empty() && store.blobs.is_empty());
@@ -135,7 +136,8 @@ async fn push_grown(fake: &Fake, content: &Bytes) -> Result<Option<Pushed>, Erro
     growing.write(content);
     growing.grower.end();
     let descriptor = layer(content).0;
-    repository(fake).push_growing(growing.source, async move { Some(descriptor) }).await
+    let upload = repository(fake).begin_upload().await?;
+    upload.push(growing.source, async move { Some(descriptor) }).await
 }
 
 #[tokio::test]
@@ -175,6 +177,7 @@ async fn a_refusal_does_not_wait_for_the_blob_to_be_made() {
     growing.write(&noise(1000));
     let never = std::future::pending();
     growing.grower.end();
-    let error = repository(&fake).push_growing(growing.source, never).await.unwrap_err();
+    let upload = repository(&fake).begin_upload().await.unwrap();
+    let error = upload.push(growing.source, never).await.unwrap_err();
     assert!(matches!(error, Error::Denied { .. }), "{error}");
 }

@@ -15,7 +15,8 @@ use futures_util::StreamExt as _;
 use oci::media_type::is_foreign_layer;
 use oci::{Descriptor, Reference};
 use registry_client::{
-    BlobSource, Chunks, FileBlob, Files, PushOptions, Pushed, Relay, Repository, Which,
+    BlobSource, Chunks, FileBlob, Files, GrowingUpload, PushOptions, Pushed, Relay, Repository,
+    Which,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -149,11 +150,14 @@ impl Push<'_> {
 
     /// Compresses a layer, and has the registry hold what it becomes, which is sent meanwhile.
     fn send_fresh(&self, packer: &Packer<'_>, unmade: Unmade, job: &Arc<Job>) -> Result<(), Error> {
+        let _place = self.remote.place()?;
+        // Before its turn has come: the registry's disk may take a while to begin it.
+        let upload = self.remote.wait(self.watched(job).begin_upload())?;
         let (making, growing) = packer.begin(unmade)?;
         let waiter = self.remote.waiter.child();
         let (made, sent) = std::thread::scope(|scope| {
             // What can't be sent need not be made.
-            let send = || self.send_growing(growing, job).inspect_err(|_| waiter.cancel());
+            let send = || self.send_growing(upload, growing, job).inspect_err(|_| waiter.cancel());
             let sending = scope.spawn(send);
             let made = making.finish(&waiter);
             let panicked = |_| Err(Error::Other("a worker panicked".into()));
@@ -170,12 +174,15 @@ impl Push<'_> {
         }
     }
 
-    fn send_growing(&self, growing: Growing, job: &Arc<Job>) -> Result<(), Error> {
-        let _place = self.remote.place()?;
+    fn send_growing(
+        &self,
+        upload: GrowingUpload,
+        growing: Growing,
+        job: &Arc<Job>,
+    ) -> Result<(), Error> {
         let Growing { source, ratio, made } = growing;
         let source = Arc::new(Counted { inner: source, job: Arc::clone(job), ratio });
-        let made = async { made.await.ok() };
-        let pushed = self.remote.wait(self.watched(job).push_growing(source, made))?;
+        let pushed = self.remote.wait(upload.push(source, async { made.await.ok() }))?;
         // Why there is nothing to push, whoever makes it says.
         if let Some(pushed) = pushed {
             self.done(job, pushed);
