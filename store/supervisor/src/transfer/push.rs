@@ -153,7 +153,13 @@ impl Push<'_> {
         let _place = self.remote.place()?;
         // Before its turn has come: the registry's disk may take a while to begin it.
         let upload = self.remote.wait(self.watched(job).begin_upload())?;
-        let (making, growing) = packer.begin(unmade)?;
+        let (making, growing) = match packer.begin(unmade) {
+            Ok(begun) => begun,
+            Err(e) => {
+                self.remote.waiter.wait(upload.cancel())?;
+                return Err(e);
+            }
+        };
         let waiter = self.remote.waiter.child();
         let (made, sent) = std::thread::scope(|scope| {
             // What can't be sent need not be made.
