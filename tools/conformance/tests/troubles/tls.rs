@@ -107,6 +107,8 @@ fn said(kind: Kind, certificates: &Certificates) -> Vec<String> {
         for target in ["/images/REG/x/push?tag=1", "/images/create?fromImage=REG/x:1"] {
             let told = post(&engine, &at, target, "e30=");
             let told = told.split("sha256:").next().unwrap_or_default();
+            // Which part of Go's client hears of an alert first is chance.
+            let told = told.replace("readLoopPeekFailLocked: ", "");
             said.push(format!("{what}: {told}"));
         }
     };
