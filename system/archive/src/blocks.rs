@@ -12,6 +12,7 @@ use std::thread::Scope;
 const BLOCK: usize = 1 << 20;
 /// Blocks a thread that are read and not yet written: bounds the memory.
 const AHEAD: usize = 4;
+
 /// Compresses `source` into `sink` on `threads` threads, while this one reads and writes. `go_on`
 /// is asked between blocks: an error of it ends the work.
 pub fn compress_blocks<R: Read, W: Write, E: From<ArchiveError>>(
