@@ -51,7 +51,7 @@ pub use hosts::{
 pub use login::Login;
 pub use manifest::{Parsed, RawManifest};
 pub use net::{Chunks, Proxies};
-pub use push::{GrowingUpload, PushOptions, Pushed};
+pub use push::{PushOptions, Pushed};
 pub use repository::{MAX_CONFIG, MAX_MANIFEST, Repository, Which};
 pub use retry::Retry;
 pub use scope::{Scope, Scopes};
@@ -59,6 +59,7 @@ pub use search::{Hit, SearchFilter};
 pub use session::Watch;
 pub use source::{BlobSource, FileBlob, Relay};
 pub use told::{Asked, Told};
+pub use upload::Upload;
 pub use url::{InvalidUrl, Scheme, Url};
 
 /// Parsers of foreign text, for fuzzing and for whoever reads the same protocol.

@@ -1,7 +1,6 @@
 //! Blobs on their way up, by the cheapest way: not at all when the registry has them, mounted from
 //! another repository, sent whole, or sent while they are still being made.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use http::header::CONTENT_LENGTH;
@@ -14,7 +13,7 @@ use crate::repository::Repository;
 use crate::scope::Scopes;
 use crate::session::Reply;
 use crate::source::BlobSource;
-use crate::upload::{self, Upload};
+use crate::upload::Upload;
 
 /// How a blob came to be in the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,11 +72,10 @@ impl Repository {
     }
 
     /// Begins an upload of a blob that is still to be made.
-    pub async fn begin_upload(&self) -> Result<GrowingUpload, Error> {
+    pub async fn begin_upload(&self) -> Result<Upload, Error> {
         let remote = self.session.writer().await?;
         let scopes = self.scopes(&["pull", "push"]);
-        let upload = Upload::begin(self, &remote, &scopes, Object::Upload).await?;
-        Ok(GrowingUpload { repository: self.clone(), remote, scopes, upload })
+        Upload::begin(self, &remote, &scopes, Object::Upload).await
     }
 
     pub(crate) async fn exists(
@@ -121,65 +119,6 @@ impl Repository {
             }
             Err(error) => Err(error),
         }
-    }
-}
-
-/// An upload for a blob that is still to be made.
-pub struct GrowingUpload {
-    repository: Repository,
-    remote: Arc<Remote>,
-    scopes: Scopes,
-    upload: Upload,
-}
-
-impl GrowingUpload {
-    /// Has the repository hold the blob: it is sent as it grows, in one request, and its digest is
-    /// named when it is known. Reading `source` waits for what is not there yet. `made` is what the
-    /// blob is in the end; where it is `None` there will be none, and so nothing is pushed.
-    pub async fn push(
-        self,
-        source: Arc<dyn BlobSource>,
-        made: impl Future<Output = Option<Descriptor>>,
-    ) -> Result<Option<Pushed>, Error> {
-        let Self { repository, remote, scopes, mut upload } = self;
-        let mut made = pin!(made);
-        let mut sending = Box::pin(upload.grow(&source));
-        let (descriptor, ended) = tokio::select! {
-            sent = &mut sending => match sent {
-                Err(error) if upload::is_refused(&error) => return Err(error),
-                // It can be sent from where that broke, once it is known what it is.
-                sent => (made.await, Some(sent)),
-            },
-            descriptor = &mut made => (descriptor, None),
-        };
-        let Some(descriptor) = descriptor else {
-            drop(sending);
-            upload.cancel().await;
-            return Ok(None);
-        };
-        let sent = tokio::select! {
-            biased;
-            sent = async {
-                match ended {
-                    Some(sent) => sent,
-                    None => sending.as_mut().await,
-                }
-            } => sent,
-            // Then the rest of it need not be sent.
-            Ok(true) = repository.exists(&remote, &descriptor.digest, &scopes) => {
-                drop(sending);
-                upload.cancel().await;
-                return Ok(Some(Pushed::Existed));
-            }
-        };
-        drop(sending);
-        upload.end(&descriptor, &source, sent).await?;
-        Ok(Some(Pushed::Uploaded))
-    }
-
-    /// Drops it: nothing comes.
-    pub async fn cancel(self) {
-        self.upload.cancel().await;
     }
 }
 

@@ -97,10 +97,7 @@ impl Remote {
             Payload::Empty => Outgoing::empty(activity.clone()),
             Payload::Whole(bytes) => Outgoing::whole(bytes.clone(), activity.clone()),
             Payload::Part { source, offset, length } => {
-                Outgoing::part(source.clone(), *offset, Some(*length), activity.clone())
-            }
-            Payload::Growing { source } => {
-                Outgoing::part(source.clone(), 0, None, activity.clone())
+                Outgoing::part(source.clone(), *offset, *length, activity.clone())
             }
         };
         let wanted = Wanted {

@@ -27,14 +27,11 @@ pub trait BlobSource: Send + Sync + 'static {
 pub(crate) enum Payload {
     Empty,
     Whole(Bytes),
+    /// So many bytes of a blob, or all from there on where its length is not known yet.
     Part {
         source: Arc<dyn BlobSource>,
         offset: u64,
-        length: u64,
-    },
-    /// All of a blob whose length is not known yet.
-    Growing {
-        source: Arc<dyn BlobSource>,
+        length: Option<u64>,
     },
 }
 

@@ -1,5 +1,6 @@
 //! An upload: a blob whole in one request, in chunks, or as it grows, and on from where it broke.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
@@ -9,6 +10,7 @@ use oci::{Descriptor, Digest};
 use crate::answer::Code;
 use crate::error::{At, Error, Object};
 use crate::header;
+use crate::push::Pushed;
 use crate::remote::Remote;
 use crate::repository::Repository;
 use crate::scope::Scopes;
@@ -20,7 +22,7 @@ use crate::url::Url;
 const SMALL_CHUNK: u64 = 32 << 20;
 
 /// An upload that was begun. The registry forgets it after a while.
-pub(crate) struct Upload {
+pub struct Upload {
     repository: Repository,
     remote: Arc<Remote>,
     scopes: Scopes,
@@ -101,21 +103,64 @@ impl Upload {
         self.send_after(None, descriptor, source, chunk).await
     }
 
+    /// Has the repository hold a blob that is still being made: it is sent as it grows, in one
+    /// request, and its digest is named when it is known. Reading `source` waits for what is not
+    /// there yet. `made` is what the blob is in the end; where it is `None` there will be none, and
+    /// so nothing is pushed.
+    pub async fn push_growing(
+        mut self,
+        source: Arc<dyn BlobSource>,
+        made: impl Future<Output = Option<Descriptor>>,
+    ) -> Result<Option<Pushed>, Error> {
+        let (repository, remote, scopes) =
+            (self.repository.clone(), self.remote.clone(), self.scopes.clone());
+        let mut made = pin!(made);
+        let mut sending = Box::pin(self.grow(&source));
+        let (descriptor, ended) = tokio::select! {
+            sent = &mut sending => match sent {
+                Err(error) if is_refused(&error) => return Err(error),
+                // It can be sent from where that broke, once it is known what it is.
+                sent => (made.await, Some(sent)),
+            },
+            descriptor = &mut made => (descriptor, None),
+        };
+        let Some(descriptor) = descriptor else {
+            drop(sending);
+            self.cancel().await;
+            return Ok(None);
+        };
+        let sent = if ended.is_some() {
+            ended
+        } else {
+            tokio::select! {
+                biased;
+                sent = &mut sending => Some(sent),
+                // Then the rest of it need not be sent.
+                Ok(true) = repository.exists(&remote, &descriptor.digest, &scopes) => None,
+            }
+        };
+        drop(sending);
+        let Some(sent) = sent else {
+            self.cancel().await;
+            return Ok(Some(Pushed::Existed));
+        };
+        self.end(&descriptor, &source, sent).await?;
+        Ok(Some(Pushed::Uploaded))
+    }
+
     /// Sends a blob as it grows, to its end. Its length is unknown, so that the request has none
     /// either: so does docker push, and so every registry takes it.
     /// Returns how many bytes the registry has then, if it says so.
-    pub(crate) async fn grow(
-        &mut self,
-        source: &Arc<dyn BlobSource>,
-    ) -> Result<Option<u64>, Error> {
-        let reply = self.patched(Payload::Growing { source: source.clone() }, None).await?;
+    async fn grow(&mut self, source: &Arc<dyn BlobSource>) -> Result<Option<u64>, Error> {
+        let body = Payload::Part { source: source.clone(), offset: 0, length: None };
+        let reply = self.patched(body, None).await?;
         let told = uploaded(&reply);
         reply.done().await;
         Ok(told)
     }
 
     /// Ends the upload of a blob that was sent while it grew: what that left over is sent now.
-    pub(crate) async fn end(
+    async fn end(
         mut self,
         descriptor: &Descriptor,
         source: &Arc<dyn BlobSource>,
@@ -138,7 +183,7 @@ impl Upload {
     }
 
     /// Tells the registry to drop what it has.
-    pub(crate) async fn cancel(self) {
+    pub async fn cancel(self) {
         let mut call = self.call(Method::DELETE, Payload::Empty);
         call.accept = &[200, 202, 204, 404];
         let session = &self.repository.session;
@@ -208,8 +253,8 @@ impl Upload {
             Err(error) if error.is_transient() => {}
             // The upload is gone: perhaps since it was ended, and only the answer was lost.
             Err(_) => {
-                let (repository, scopes) = (self.repository.clone(), self.scopes.clone());
-                if repository.exists(&self.remote, &descriptor.digest, &scopes).await? {
+                let Self { repository, remote, scopes, .. } = self;
+                if repository.exists(remote, &descriptor.digest, scopes).await? {
                     return Ok(true);
                 }
                 self.again().await?;
@@ -235,7 +280,7 @@ impl Upload {
         let chunk = chunk.map(|chunk| chunk.max(self.min_chunk.unwrap_or(0)).max(1));
         let part = |offset: u64, length: u64| match length {
             0 => Payload::Empty,
-            length => Payload::Part { source: source.clone(), offset, length },
+            length => Payload::Part { source: source.clone(), offset, length: Some(length) },
         };
         // One request does it all, unless it is to be in pieces or a part is there already.
         if self.offset == 0 && chunk.is_none_or(|chunk| chunk >= size) {
@@ -344,7 +389,7 @@ impl Upload {
 }
 
 /// Whether the registry will not have it, whatever the blob turns out to be.
-pub(crate) fn is_refused(error: &Error) -> bool {
+fn is_refused(error: &Error) -> bool {
     !matches!(error, Error::Source { .. }) && matches!(trouble(error), Trouble::Final)
 }
 

@@ -138,7 +138,7 @@ async fn blobs_are_mounted_chunked_and_streamed() {
         tell.send(of.clone()).unwrap();
     };
     let upload = other.begin_upload().await.unwrap();
-    let pushing = upload.push(Arc::new(growing), async { made.await.ok() });
+    let pushing = upload.push_growing(Arc::new(growing), async { made.await.ok() });
     other.begin_upload().await.unwrap().cancel().await;
     let ((), pushed) = tokio::join!(writing, pushing);
     assert_eq!(pushed.unwrap(), Some(Pushed::Uploaded));

@@ -61,7 +61,7 @@ async fn a_blob_goes_up_while_it_grows() {
     let source = growing.source.clone();
     let repository = repository(&fake);
     let pushing = tokio::spawn(async move {
-        repository.begin_upload().await?.push(source, async { made.await.ok() }).await
+        repository.begin_upload().await?.push_growing(source, async { made.await.ok() }).await
     });
     for part in content.chunks(700_001) {
         growing.write(part);
@@ -92,7 +92,7 @@ async fn a_blob_that_turns_out_to_be_there_is_not_sent_to_its_end() {
     // It is known what it is, and the rest does not come.
     let made = async move { Some(descriptor) };
     let upload = repository.begin_upload().await.unwrap();
-    let pushed = upload.push(growing.source.clone(), made).await.unwrap();
+    let pushed = upload.push_growing(growing.source.clone(), made).await.unwrap();
     assert_eq!(pushed, Some(Pushed::Existed));
     assert_eq!(methods(&fake).last().unwrap(), "DELETE");
     assert!(store.lock().unwrap().uploads.is_empty());
@@ -111,7 +111,7 @@ async fn a_blob_that_is_given_up_leaves_no_upload() {
         None
     };
     let upload = repository(&fake).begin_upload().await.unwrap();
-    assert_eq!(upload.push(source, made).await.unwrap(), None);
+    assert_eq!(upload.push_growing(source, made).await.unwrap(), None);
     assert_eq!(writes(&fake).last().unwrap(), "DELETE");
     let store = store.lock().unwrap();
     assert!(store.uploads.is_empty() && store.blobs.is_empty());
@@ -137,7 +137,7 @@ async fn push_grown(fake: &Fake, content: &Bytes) -> Result<Option<Pushed>, Erro
     growing.grower.end();
     let descriptor = layer(content).0;
     let upload = repository(fake).begin_upload().await?;
-    upload.push(growing.source, async move { Some(descriptor) }).await
+    upload.push_growing(growing.source, async move { Some(descriptor) }).await
 }
 
 #[tokio::test]
@@ -178,6 +178,6 @@ async fn a_refusal_does_not_wait_for_the_blob_to_be_made() {
     let never = std::future::pending();
     growing.grower.end();
     let upload = repository(&fake).begin_upload().await.unwrap();
-    let error = upload.push(growing.source, never).await.unwrap_err();
+    let error = upload.push_growing(growing.source, never).await.unwrap_err();
     assert!(matches!(error, Error::Denied { .. }), "{error}");
 }

@@ -198,6 +198,7 @@ fn failed(e: impl std::fmt::Display) -> ArchiveError {
 mod tests {
     use super::*;
     use crate::Decompressor;
+    use crate::noise::tests::noise;
 
     fn pack(data: &[u8], form: Compression, threads: usize) -> Vec<u8> {
         let go_on = || Ok::<(), ArchiveError>(());
@@ -244,17 +245,6 @@ mod tests {
             Decompressor::new(&packed[..]).unwrap().read_to_end(&mut back).unwrap();
             assert!(back == data, "{form:?}");
         }
-    }
-
-    fn noise(size: usize) -> Vec<u8> {
-        let mut state = 1_u64;
-        let words = std::iter::repeat_with(|| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()
-        });
-        words.flatten().take(size).collect()
     }
 
     #[test]

@@ -66,15 +66,14 @@ impl Detector {
 
     /// Whether something in a segment was in those before or further ahead in this one.
     fn repeats(&mut self, segment: &[u8]) -> bool {
-        let apart = segment.len() / PLACES;
+        // Positions are multiples of the stride in all of a segment.
+        const APART: usize = SEGMENT / PLACES;
+        const { assert!(APART.is_multiple_of(STRIDE)) };
         let mut repeats = false;
-        for (place, part) in segment.chunks_exact(apart).enumerate() {
-            // The last words of a part would need bytes of the next one.
-            let words = |from| part[from..].windows(size_of::<u64>()).map(word);
-            repeats |= words(0).take(STRIDE).any(|word| self.seen[slot(word)] == word);
-            let before = place * apart;
-            debug_assert_eq!(before % STRIDE, 0);
-            for word in words(0).step_by(STRIDE) {
+        for part in segment.chunks_exact(APART) {
+            let words = || part.windows(size_of::<u64>()).map(word);
+            repeats |= words().take(STRIDE).any(|word| self.seen[slot(word)] == word);
+            for word in words().step_by(STRIDE) {
                 self.seen[slot(word)] = word;
             }
         }
@@ -110,10 +109,11 @@ fn is_even(bytes: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn noise(size: usize) -> Vec<u8> {
+    /// Bytes without a pattern, the same each time.
+    pub(crate) fn noise(size: usize) -> Vec<u8> {
         let mut state = 1_u64;
         let words = std::iter::repeat_with(|| {
             state ^= state << 13;

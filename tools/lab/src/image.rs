@@ -146,7 +146,7 @@ pub fn platforms_archive(folder: &Path) -> Result<PathBuf> {
 }
 
 /// The same bytes every time for a seed, and no pattern in them (xorshift).
-fn noise(seed: u64, size: usize) -> Vec<u8> {
+pub fn noise(seed: u64, size: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;

@@ -23,7 +23,7 @@ use std::sync::OnceLock;
 pub use containerd::Containerd;
 pub use engine::{Engine, Kind, static_cli};
 pub use http::{Reply, Request, http, http_unix};
-pub use image::{busybox_archive, busybox_rootfs, layered_archive, platforms_archive};
+pub use image::{busybox_archive, busybox_rootfs, layered_archive, noise, platforms_archive};
 pub use netns::Netns;
 pub use process::{Finished, Program, run, wait_until};
 pub use registry::{Registry, RegistryKind, docker_registry};

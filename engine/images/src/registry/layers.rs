@@ -46,8 +46,11 @@ impl Pull<'_> {
             layers.iter().zip(diff_ids).zip(ChainId::all(diff_ids))
         {
             let is_unpacked = self.images.holds_snapshot(client, &chain).await?;
-            hold(client, BLOB, &descriptor.digest).await?;
-            let is_here = is_unpacked && has_blob(client, &descriptor.digest).await?;
+            let is_here = is_unpacked && {
+                // What is not here is held when it is fetched.
+                hold(client, BLOB, &descriptor.digest).await?;
+                has_blob(client, &descriptor.digest).await?
+            };
             let what = if is_here { "Already exists" } else { "Pulling fs layer" };
             self.progress.action(&descriptor.digest.short(), what);
             plan.push(Layer { descriptor, diff_id: *diff_id, chain, parent, is_unpacked, is_here });

@@ -2,6 +2,7 @@
 //! hash → the layer's own folder. The page cache is the buffer between the two. Only the download
 //! resumes: what is there is hashed again and unpacked from its beginning.
 
+use super::joined;
 use super::layers::{Layer, discard, extract_alone};
 use super::progress::{Job, Progress, Retries, key_of};
 use super::remote::Remote;
@@ -214,10 +215,7 @@ impl Fetcher<'_> {
             drop(place);
             job.arrived();
             let synced = copied.and_then(|()| writer.sync());
-            let layer = unpacking.map(|thread| {
-                let panicked = |_| Err(Error::Other("a worker panicked".into()));
-                thread.join().unwrap_or_else(panicked)
-            });
+            let layer = unpacking.map(|thread| joined(thread.join()));
             (synced, layer)
         });
         let verified = copied.map(|()| blob.verify(writer.digest()));

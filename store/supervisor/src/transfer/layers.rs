@@ -2,6 +2,7 @@
 //! private active snapshot without parent, and joined to those below only when the image's config
 //! has told their order. Commits of blobs (an fsync each) run beside the next member too.
 
+use super::joined;
 use crate::content::Writer;
 use crate::diff::extract;
 use crate::labels::Labels;
@@ -142,10 +143,10 @@ impl Workers {
         let running = self.running.into_inner().unwrap_or_else(PoisonError::into_inner);
         let (mut layers, mut failure) = (HashMap::new(), None);
         for (digest, commit, job) in running {
-            if let Err(e) = join(commit) {
+            if let Err(e) = joined(commit.join()) {
                 failure.get_or_insert(e);
             }
-            match job.map(join) {
+            match job.map(|job| joined(job.join())) {
                 Some(Ok(mut layer)) => {
                     layer.diff_id = layer.diff_id.or(Some(digest));
                     layers.insert(digest, layer);
@@ -157,10 +158,6 @@ impl Workers {
         }
         failure.map_or(Ok(layers), Err)
     }
-}
-
-fn join<T>(thread: JoinHandle<Result<T, Error>>) -> Result<T, Error> {
-    thread.join().unwrap_or_else(|_| Err(Error::Other("a worker panicked".into())))
 }
 
 /// Unpacks `source` into a fresh active snapshot without parent.

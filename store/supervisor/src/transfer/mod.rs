@@ -142,3 +142,8 @@ pub fn tag(state: &State, context: &Context, from: &str, store: &ImageStore) -> 
     }
     Ok(())
 }
+
+/// What a thread came to; one that panicked failed.
+fn joined<T>(ended: std::thread::Result<Result<T, Error>>) -> Result<T, Error> {
+    ended.unwrap_or_else(|_| Err(Error::Other("a worker panicked".into())))
+}

@@ -4,6 +4,7 @@
 
 use super::compress::{self, Form, Growing, Packer, Ratio, Unmade, is_plain};
 use super::gather::{Piece, Source, Tree, gather};
+use super::joined;
 use super::progress::{Job, Moving, Progress, Retries};
 use super::remote::Remote;
 use super::source;
@@ -15,8 +16,7 @@ use futures_util::StreamExt as _;
 use oci::media_type::is_foreign_layer;
 use oci::{Descriptor, Reference};
 use registry_client::{
-    BlobSource, Chunks, FileBlob, Files, GrowingUpload, PushOptions, Pushed, Relay, Repository,
-    Which,
+    BlobSource, Chunks, FileBlob, Files, PushOptions, Pushed, Relay, Repository, Upload, Which,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -117,8 +117,7 @@ impl Push<'_> {
             let workers = self.remote.at_once().unwrap_or(UPLOADS);
             let workers = (0..workers.min(tree.blobs.len())).map(|_| scope.spawn(work));
             let workers: Vec<_> = workers.collect();
-            let panicked = |_| Err(Error::Other("a worker panicked".into()));
-            let results = workers.into_iter().map(|w| w.join().unwrap_or_else(panicked));
+            let results = workers.into_iter().map(|worker| joined(worker.join()));
             // The one that failed first made the others give up.
             let failures: Vec<Error> = results.filter_map(Result::err).collect();
             let given_up = |e: &Error| matches!(e, Error::Cancelled(_));
@@ -166,8 +165,7 @@ impl Push<'_> {
             let send = || self.send_growing(upload, growing, job).inspect_err(|_| waiter.cancel());
             let sending = scope.spawn(send);
             let made = making.finish(&waiter);
-            let panicked = |_| Err(Error::Other("a worker panicked".into()));
-            (made, sending.join().unwrap_or_else(panicked))
+            (made, joined(sending.join()))
         });
         match (made, sent) {
             // One of them made the other give up.
@@ -180,15 +178,10 @@ impl Push<'_> {
         }
     }
 
-    fn send_growing(
-        &self,
-        upload: GrowingUpload,
-        growing: Growing,
-        job: &Arc<Job>,
-    ) -> Result<(), Error> {
+    fn send_growing(&self, upload: Upload, growing: Growing, job: &Arc<Job>) -> Result<(), Error> {
         let Growing { source, ratio, made } = growing;
         let source = Arc::new(Counted { inner: source, job: Arc::clone(job), ratio });
-        let pushed = self.remote.wait(upload.push(source, async { made.await.ok() }))?;
+        let pushed = self.remote.wait(upload.push_growing(source, async { made.await.ok() }))?;
         // Why there is nothing to push, whoever makes it says.
         if let Some(pushed) = pushed {
             self.done(job, pushed);

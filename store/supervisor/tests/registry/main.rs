@@ -9,9 +9,9 @@ mod pushing;
 mod trouble;
 
 use archive::Compression;
-use lab::{Containerd, Registry, RegistryKind, Scratch};
+use lab::{Containerd, Registry, RegistryKind, Scratch, noise};
 use oci::Digest;
-use origin::{Layer, noise, put_image, put_index, tar};
+use origin::{Layer, put_image, put_index, tar};
 
 /// The registries that are there.
 fn kinds() -> Vec<RegistryKind> {

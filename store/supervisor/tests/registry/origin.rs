@@ -21,18 +21,6 @@ pub(crate) fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     tar.finish().unwrap()
 }
 
-/// Bytes that don't compress, alike for a seed.
-pub(crate) fn noise(seed: u64, size: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(size).collect()
-}
-
 /// A layer as a registry has it.
 #[derive(Clone)]
 pub(crate) struct Layer {

@@ -2,7 +2,7 @@
 //! and foreign ones.
 
 use crate::fake::{Act, Fake};
-use crate::origin::{Layer, documents, noise, put_blob, put_image, put_manifest, tar};
+use crate::origin::{Layer, documents, put_blob, put_image, put_manifest, tar};
 use archive::Compression;
 use containerd_api::any::pack;
 use containerd_api::services::transfer::v1 as api;
@@ -10,7 +10,7 @@ use containerd_api::services::transfer::v1::transfer_server::Transfer as _;
 use containerd_api::transfer_types::{
     ImageStore, OciRegistry, RegistryResolver, UnpackConfiguration,
 };
-use lab::{Registry, RegistryKind};
+use lab::{Registry, RegistryKind, noise};
 use oci::{Digest, media_type};
 use serde_json::Value;
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //! is not what it should be, several pulls at once.
 
 use crate::fake::{Act, Fake, Gate};
-use crate::origin::{Layer, documents, noise};
-use lab::{Containerd, Scratch, wait_until};
+use crate::origin::{Layer, documents};
+use lab::{Containerd, Scratch, noise, wait_until};
 use oci::Digest;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lab::{Containerd, Engine, Kind, Scratch, wait_until};
+use lab::{Containerd, Engine, Kind, Scratch, noise, wait_until};
 use oci::Digest;
 
 use crate::fake::{Act, Fake, Gate};
-use crate::origin::{Layer, noise};
+use crate::origin::Layer;
 use crate::{FLAGS, Store, leftovers, on, post, start};
 
 const LONG: Duration = Duration::from_secs(120);

@@ -15,8 +15,8 @@ mod tls;
 use std::path::PathBuf;
 
 use fake::{Act, Asked};
-use lab::{Engine, Kind};
-use origin::{Layer, noise};
+use lab::{Engine, Kind, noise};
+use origin::Layer;
 use serde_json::Value;
 
 /// Engines on the host's loopback, where the registries are. One attempt: how often and how long
